@@ -1,0 +1,60 @@
+"""Record <-> bytes: the one place where our own wire format is read or written.
+
+MessagePack with the record's tag first; a decoder refuses what is not one of
+the records that its topic may carry.
+"""
+
+from typing import TypeVar
+
+import msgspec
+
+from streams.records import AlertBody, AlertsRecord, InputsRecord, Rejected, TaskHint
+
+
+T = TypeVar("T")
+
+
+class UndecodableRecordError(ValueError):
+    """Raised for bytes that are not a record of the topic; it becomes a dead letter."""
+
+
+_encoder = msgspec.msgpack.Encoder()
+_alerts = msgspec.msgpack.Decoder(AlertsRecord)
+_inputs = msgspec.msgpack.Decoder(InputsRecord)
+_hint = msgspec.msgpack.Decoder(TaskHint)
+_rejected = msgspec.msgpack.Decoder(Rejected)
+_body = msgspec.msgpack.Decoder(AlertBody)
+
+encode = _encoder.encode
+
+
+def decode_alerts(data: bytes) -> AlertsRecord:
+    """Read one record of `alerts`."""
+    return _decoded(_alerts, data)
+
+
+def decode_inputs(data: bytes) -> InputsRecord:
+    """Read one record of `incident-inputs`."""
+    return _decoded(_inputs, data)
+
+
+def decode_hint(data: bytes) -> TaskHint:
+    """Read one record of `notification-tasks`."""
+    return _decoded(_hint, data)
+
+
+def decode_rejected(data: bytes) -> Rejected:
+    """Read one record of `dead-letters`."""
+    return _decoded(_rejected, data)
+
+
+def decode_body(data: bytes) -> AlertBody:
+    """Unpack the body of an `Alert`."""
+    return _body.decode(data)
+
+
+def _decoded(decoder: "msgspec.msgpack.Decoder[T]", data: bytes) -> T:
+    try:
+        return decoder.decode(data)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise UndecodableRecordError(str(error) or type(error).__name__) from error

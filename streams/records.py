@@ -1,0 +1,223 @@
+"""Frozen types that cross Kafka or live in tables; pure data, no I/O.
+
+Structs are arrays on the wire: a field is only ever added at the end, with a
+default, so that old and new processes read each other.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+
+
+class Severity(StrEnum):
+    """How bad an alert is, worst first."""
+
+    CRITICAL = "critical"
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+    UNKNOWN = "unknown"
+
+    @property
+    def rank(self) -> int:
+        """0 is the worst."""
+        return _SEVERITY_RANK[self]
+
+
+_SEVERITY_RANK = {severity: rank for rank, severity in enumerate(Severity)}
+
+
+class Kind(StrEnum):
+    """What an alert is about: the closed list."""
+
+    PROVIDER_OUTAGE = "provider_outage"
+    RATE_LIMIT = "rate_limit"
+    LATENCY = "latency"
+    COST = "cost"
+    DRIFT = "drift"
+    EVAL_DROP = "eval_drop"
+    HALLUCINATION = "hallucination"
+    FORMAT_BREAK = "format_break"
+    PROMPT_INJECTION = "prompt_injection"
+    DATA_LEAK = "data_leak"
+    RUNAWAY_AGENT = "runaway_agent"
+    STALE_INDEX = "stale_index"
+    INFRASTRUCTURE = "infrastructure"
+    APPLICATION = "application"
+    SECURITY = "security"
+    DATA = "data"
+    OTHER = "other"
+
+
+class Verdict(StrEnum):
+    """What became of one event; `REDELIVERED` is counted but has no row."""
+
+    NEW = "new"
+    CHANGED = "changed"
+    RESOLVED = "resolved"
+    DUPLICATE = "duplicate"
+    LATE = "late"
+    REJECTED = "rejected"
+    REDELIVERED = "redelivered"
+
+
+class IncidentStatus(StrEnum):
+    """Where an incident stands."""
+
+    OPEN = "open"
+    ACKNOWLEDGED = "acknowledged"
+    RESOLVED = "resolved"
+    MERGED = "merged"
+
+
+class Link(msgspec.Struct, frozen=True, array_like=True):
+    """Somewhere to look further."""
+
+    href: str
+    text: str = ""
+
+
+class AlertBody(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """What an alert says, apart from when. `raw` is the sender's own body, cut, or empty."""
+
+    source: str
+    severity: Severity
+    kind: Kind
+    summary: str
+    description: str
+    labels: dict[str, str]
+    annotations: dict[str, str] = {}
+    links: tuple[Link, ...] = ()
+    raw: str = ""
+    generator_url: str = ""
+
+
+class Alert(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag=0):
+    """One accepted event in canonical form, with its body still packed.
+
+    Dedup folds a repeat by looking at this header alone; `body` is an encoded
+    `AlertBody`, and `content` a hash of it without `raw`.
+    """
+
+    event_id: str
+    team: str
+    identity: str
+    content: bytes
+    firing: bool
+    event_at: datetime
+    body: bytes
+    starts_at: datetime | None = None
+    ends_at: datetime | None = None
+    timeout: bool = False
+    replay_of: str = ""
+
+
+class Rejected(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag=1):
+    """One event that intake refused: why, which field, and at most 64 KiB of what came."""
+
+    event_id: str
+    source: str
+    field: str
+    reason: str
+    body: bytes = b""
+    content_type: str = ""
+    team: str = "default"
+    replay_of: str = ""
+
+
+class AlertBatch(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="alerts"):
+    """Everything of one intake batch that falls on one partition of `alerts`."""
+
+    accepted_at: datetime
+    items: tuple[Alert | Rejected, ...]
+    via: str = "http"
+    trace: str = ""
+
+
+class Tick(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="tick"):
+    """Time as a record: the earliest `due_at` that the partition's owner saw pass."""
+
+    due_at: datetime
+
+
+class ConfigChanged(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="config"):
+    """A configuration version to apply; its text is the immutable row of that version."""
+
+    version: int
+    announced_at: datetime
+
+
+AlertsRecord = AlertBatch | Tick | ConfigChanged
+
+
+class Change(StrEnum):
+    """What happened to one alert's membership in one group."""
+
+    FIRED = "fired"
+    CHANGED = "changed"
+    RESOLVED = "resolved"
+    LEFT = "left"
+
+
+class MemberChange(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """One alert's change as one group sees it.
+
+    `revision` grows with every change of the alert; the group ignores what is
+    not newer than what it has. `cause` is the position's offset on `alerts`
+    and `index` the item in that record. `accepted_at` is when intake had it.
+    """
+
+    change: Change
+    group: str
+    route: str
+    group_labels: dict[str, str]
+    team: str
+    identity: str
+    fingerprint: str
+    occurrence: int
+    revision: int
+    starts_at: datetime
+    ends_at: datetime | None
+    accepted_at: datetime
+    cause: int
+    index: int
+    cause_partition: int
+    body: bytes = b""
+    by_timeout: bool = False
+
+
+class InputBatch(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="inputs"):
+    """All member changes of one dedup step that fall on one partition of `incident-inputs`."""
+
+    log_id: str
+    accepted_at: datetime
+    items: tuple[MemberChange, ...]
+    trace: str = ""
+
+
+class Outcome(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="outcome"):
+    """How one notification task ended, told to the group that made it.
+
+    `state` is sent, failed (for good) or superseded; `reason` is one of the
+    closed list in `sinks.outcome`.
+    """
+
+    group: str
+    task_id: str
+    receiver: str
+    integration: int
+    decision: int
+    state: str
+    reason: str
+    finished_at: datetime
+
+
+InputsRecord = InputBatch | Outcome | Tick | ConfigChanged
+
+
+class TaskHint(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="due"):
+    """Ids of notification tasks that are due now; the rows in Postgres are the truth."""
+
+    task_ids: tuple[str, ...]
+    trace: str = ""
