@@ -226,7 +226,7 @@ CREATE TABLE notification_tasks (
     created_at  timestamptz NOT NULL,
     finished_at timestamptz,
     told_group  boolean NOT NULL DEFAULT false,
-    UNIQUE (group_key, decision, receiver, integration),
+    UNIQUE (incident_id, decision, receiver, integration),
     CHECK ((finished_at IS NOT NULL) = (state IN ('sent', 'failed'))),
     CHECK ((lease_until IS NOT NULL) = (state = 'sending'))
 );
