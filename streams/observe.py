@@ -1,0 +1,201 @@
+"""What a process says of itself: its parts' health, and /healthz, /readyz and /metrics over HTTP.
+
+Probes only read what was set; whoever owns a part checks it in the background.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterator
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+import structlog
+import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from streams import metrics
+from streams.settings import Settings
+
+JSON: Final = b"application/json"
+_encode = msgspec.json.Encoder().encode
+_LOOP_BEAT: Final = 0.5
+_STALLED: Final = 10.0
+
+log = structlog.get_logger(__name__)
+
+
+class Phase(StrEnum):
+    """Phases that say "not ready" whatever the parts say; a role may name others of its own."""
+
+    STARTING = "starting"
+    DRAINING = "draining"
+    RUNNING = "running"
+
+
+class Part(msgspec.Struct, frozen=True):
+    """One thing the role depends on. `since` is when `ok` last changed, in unix seconds."""
+
+    ok: bool
+    required: bool
+    since: float
+    detail: str
+
+
+class Readiness(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of /readyz."""
+
+    ready: bool
+    role: str
+    degraded: bool
+    lag: float | None
+    phase: str
+    parts: dict[str, Part]
+
+
+class Health:
+    """The parts of one process; `set` is cheap enough to be called every step."""
+
+    def __init__(self, role: str) -> None:
+        self.role = role
+        self._phase: str = Phase.STARTING
+        self._lag: float | None = None
+        self._parts: dict[str, Part] = {}
+        self._any_of: list[tuple[str, ...]] = []
+        self._beat = time.monotonic()
+
+    def set(self, part: str, ok: bool, detail: str = "", required: bool = True) -> None:  # noqa: FBT001, FBT002 - reads as health.set("kafka", True)
+        """Say how a part is; a change is logged once."""
+        known = self._parts.get(part)
+        if known is not None and (known.ok, known.required, known.detail) == (ok, required, detail):
+            return
+        changed = known is None or known.ok != ok
+        since = time.time() if changed else known.since  # type: ignore[union-attr]
+        self._parts[part] = Part(ok=ok, required=required, since=since, detail=detail)
+        metrics.part_up.labels(part).set(int(ok))
+        if changed and not (known is None and ok):
+            log.log(_level(ok), "part_up" if ok else "part_down", part=part, required=required, detail=detail)
+
+    def any_of(self, *parts: str) -> None:
+        """One of these parts is enough; each of them alone counts as optional."""
+        self._any_of.append(parts)
+
+    def phase(self, name: str) -> None:
+        """Name what the process is at; `starting` and `draining` are never ready."""
+        if name != self._phase:
+            log.info("phase", phase=name, before=self._phase)
+        self._phase = name
+
+    def lag(self, records: float | None) -> None:
+        """Records not yet applied; None while that is unknown."""
+        self._lag = records
+
+    def is_ok(self, part: str) -> bool:
+        """Whether a part was last seen well; False when it was never seen."""
+        known = self._parts.get(part)
+        return known is not None and known.ok
+
+    def readiness(self) -> Readiness:
+        """What /readyz answers now."""
+        bad = {name for name, part in self._parts.items() if not part.ok}
+        broken = any(self._parts[name].required for name in bad)
+        nowhere = any(not any(self.is_ok(name) for name in parts) for parts in self._any_of)
+        idle = self._phase in {Phase.STARTING, Phase.DRAINING}
+        return Readiness(
+            ready=not (broken or nowhere or idle),
+            role=self.role,
+            degraded=bool(bad),
+            lag=self._lag,
+            phase=self._phase,
+            parts=dict(sorted(self._parts.items())),
+        )
+
+    def beat(self) -> None:
+        """Called by the loop's own timer; /healthz falls when it stays away."""
+        self._beat = time.monotonic()
+
+    def is_alive(self) -> bool:
+        """Whether the event loop ran lately."""
+        return time.monotonic() - self._beat < _STALLED
+
+
+def _level(ok: bool) -> int:  # noqa: FBT001 - a plain predicate
+    return 20 if ok else 30
+
+
+def probe(health: Health, path: str) -> tuple[int, bytes, bytes] | None:
+    """Status, content type and body for a probe's path; None when the path is another's."""
+    if path == "/healthz":
+        alive = health.is_alive()
+        return (200 if alive else 503), JSON, _encode({"alive": alive, "role": health.role})
+    if path == "/readyz":
+        readiness = health.readiness()
+        return (200 if readiness.ready else 503), JSON, _encode(readiness)
+    if path == "/metrics":
+        return 200, CONTENT_TYPE_LATEST.encode(), generate_latest()
+    return None
+
+
+async def watch_loop(health: Health) -> None:
+    """Measure how late the event loop wakes; runs until cancelled."""
+    while True:
+        due = time.monotonic() + _LOOP_BEAT
+        await asyncio.sleep(_LOOP_BEAT)
+        metrics.loop_lag_seconds.set(max(0.0, time.monotonic() - due))
+        health.beat()
+
+
+@contextlib.asynccontextmanager
+async def watched(health: Health) -> AsyncIterator[None]:
+    """Keep `watch_loop` running inside the block."""
+    task = asyncio.create_task(watch_loop(health))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+class _Server(uvicorn.Server):
+    """uvicorn inside a process that handles its own signals."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def serve(settings: Settings, health: Health) -> AsyncIterator[int]:
+    """Answer the probes on `settings.observe_port` inside the block; gives the port that was taken.
+
+    Raises:
+        OSError: the port is in use.
+    """
+    with contextlib.ExitStack() as stack:
+        listener = _listen("127.0.0.1", settings.observe_port)
+        stack.callback(listener.close)
+        port = int(listener.getsockname()[1])
+        server = _Server(
+            uvicorn.Config(_app(health), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
+        )
+        async with watched(health):
+            serving = asyncio.create_task(server.serve(sockets=[listener]))
+            log.info("observing", role=health.role, port=port)
+            try:
+                yield port
+            finally:
+                server.should_exit = True
+                await serving
+
+
+def _listen(host: str, port: int) -> "socket.socket":
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    return listener

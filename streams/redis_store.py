@@ -1,0 +1,118 @@
+"""The Faust table store `redis://`: a synchronous view over tables that a step loads and flushes.
+
+Reading and writing are dictionary work on encoded values; nothing here does I/O
+while a stream runs. Loading happens once a partition is assigned, writing in
+the owner's step (`streams.redis_tables`).
+"""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Set
+from typing import Any, Protocol, cast
+
+import faust
+from faust.stores.base import Store as FaustStore
+from faust.types import TP, EventT
+
+from streams.redis_tables import TableSet
+
+
+class StepApp(Protocol):
+    """What the store needs of its app."""
+
+    table_sets: Mapping[str, TableSet]
+    load_partitions: Callable[[str, Set[int]], Awaitable[None]]
+
+
+class Store(FaustStore[str, bytes]):
+    """One Faust table's window on its partitions' views."""
+
+    @property
+    def tables(self) -> TableSet:
+        """The set that this table moves with."""
+        return cast("StepApp", self.app).table_sets[self._name]
+
+    @property
+    def _name(self) -> str:
+        return str(self.table_name)
+
+    def persisted_offset(self, tp: TP) -> int | None:  # noqa: ARG002 - the changelog is declared and empty: nothing to replay
+        """None: there is nothing in the changelog to recover from."""
+        return None
+
+    def set_persisted_offset(self, tp: TP, offset: int) -> None:
+        """Positions are written by the step, with the state that they led to."""
+
+    async def need_active_standby_for(self, tp: TP) -> bool:  # noqa: ARG002 - no partition ever needs one
+        """Redis is the standby."""
+        return False
+
+    def apply_changelog_batch(self, batch: Any, to_key: Any, to_value: Any) -> None:  # noqa: ANN401 - Faust's signature
+        """A record in the changelog means that somebody else writes this topic.
+
+        Raises:
+            RuntimeError: the batch is not empty.
+        """
+        if list(batch):
+            raise RuntimeError(f"{self._name}: the changelog topic must stay empty, the state lives in Redis")
+
+    async def on_rebalance(
+        self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
+    ) -> None:
+        """Drop the views of partitions that went away; no heartbeat runs here, so no loading."""
+        kept = {tp.partition for tp in assigned}
+        for partition in [p for p in self.tables.views if p not in kept]:
+            self.tables.views.pop(partition, None)
+
+    async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:  # noqa: ARG002 - there are no standbys
+        """Load what was assigned, once for all tables of the set, before the flow starts."""
+        await cast("StepApp", self.app).load_partitions(self.tables.topic, {tp.partition for tp in active_tps})
+
+    def __getitem__(self, key: str) -> bytes:
+        for view in self.tables.views.values():
+            value = view.tables[self._name].get(key)
+            if value is not None:
+                return value
+        raise KeyError(key)
+
+    def __setitem__(self, key: str, value: bytes) -> None:
+        raise TypeError(f"{self._name} is written by its step only")
+
+    def __delitem__(self, key: str) -> None:
+        raise TypeError(f"{self._name} is written by its step only")
+
+    def __iter__(self) -> Iterator[str]:
+        for view in self.tables.views.values():
+            yield from view.tables[self._name]
+
+    def __len__(self) -> int:
+        return sum(len(view.tables[self._name]) for view in self.tables.views.values())
+
+    def __contains__(self, key: object) -> bool:
+        return any(key in view.tables[self._name] for view in self.tables.views.values())
+
+    def clear(self) -> None:
+        """Forget the views; they are loaded again on the next assignment."""
+        self.tables.views.clear()
+
+    def reset_state(self) -> None:
+        """Faust's `reset` command: the views go, Redis and Postgres stay."""
+        self.clear()
+
+
+class RedisTable(faust.Table[str, bytes]):
+    """A table without changelog records and without Faust's write path."""
+
+    def on_key_get(self, key: str) -> None:
+        """No per-key sensor."""
+
+    def on_key_set(self, key: str, value: bytes) -> None:
+        """No changelog: the step wrote it."""
+
+    def on_key_del(self, key: str) -> None:
+        """No changelog: the step wrote it."""
+
+    def partition_for_key(self, key: str) -> int | None:  # noqa: ARG002 - views are asked by partition
+        """Not known from the key alone."""
+        return None
+
+    def _send_changelog(self, event: EventT | None, key: str, value: bytes, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]  # noqa: ANN401 - Faust's signature
+        raise TypeError("the changelog of a step table stays empty")
