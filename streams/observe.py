@@ -5,10 +5,11 @@ Probes only read what was set; whoever owns a part checks it in the background.
 
 import asyncio
 import contextlib
+import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -18,7 +19,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from streams import metrics
 from streams.settings import Settings
 
-JSON: Final = b"application/json"
+JSON: Final = "application/json"
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
 _encode = msgspec.json.Encoder().encode
 _LOOP_BEAT: Final = 0.5
 _STALLED: Final = 10.0
@@ -27,11 +33,13 @@ log = structlog.get_logger(__name__)
 
 
 class Phase(StrEnum):
-    """Phases that say "not ready" whatever the parts say; a role may name others of its own."""
+    """What a process is at; only `RUNNING` can be ready."""
 
     STARTING = "starting"
-    DRAINING = "draining"
+    REBALANCING = "rebalancing"
+    REBUILDING = "rebuilding"
     RUNNING = "running"
+    DRAINING = "draining"
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -70,19 +78,21 @@ class Health:
         known = self._parts.get(part)
         if known is not None and (known.ok, known.required, known.detail) == (ok, required, detail):
             return
-        changed = known is None or known.ok != ok
-        since = time.time() if changed else known.since  # type: ignore[union-attr]
+        same = known is not None and known.ok == ok
+        since = known.since if known is not None and same else time.time()
         self._parts[part] = Part(ok=ok, required=required, since=since, detail=detail)
         metrics.part_up.labels(part).set(int(ok))
-        if changed and not (known is None and ok):
-            log.log(_level(ok), "part_up" if ok else "part_down", part=part, required=required, detail=detail)
+        if ok and known is not None and not same:
+            log.info("part_up", part=part, detail=detail)
+        elif not ok and not same:
+            log.warning("part_down", part=part, required=required, detail=detail)
 
     def any_of(self, *parts: str) -> None:
         """One of these parts is enough; each of them alone counts as optional."""
         self._any_of.append(parts)
 
     def phase(self, name: str) -> None:
-        """Name what the process is at; `starting` and `draining` are never ready."""
+        """Name what the process is at: one of `Phase`, or a role's own word; only `running` can be ready."""
         if name != self._phase:
             log.info("phase", phase=name, before=self._phase)
         self._phase = name
@@ -101,9 +111,8 @@ class Health:
         bad = {name for name, part in self._parts.items() if not part.ok}
         broken = any(self._parts[name].required for name in bad)
         nowhere = any(not any(self.is_ok(name) for name in parts) for parts in self._any_of)
-        idle = self._phase in {Phase.STARTING, Phase.DRAINING}
         return Readiness(
-            ready=not (broken or nowhere or idle),
+            ready=self._phase == Phase.RUNNING and not (broken or nowhere),
             role=self.role,
             degraded=bool(bad),
             lag=self._lag,
@@ -120,11 +129,7 @@ class Health:
         return time.monotonic() - self._beat < _STALLED
 
 
-def _level(ok: bool) -> int:  # noqa: FBT001 - a plain predicate
-    return 20 if ok else 30
-
-
-def probe(health: Health, path: str) -> tuple[int, bytes, bytes] | None:
+def probe(health: Health, path: str) -> tuple[int, str, bytes] | None:
     """Status, content type and body for a probe's path; None when the path is another's."""
     if path == "/healthz":
         alive = health.is_alive()
@@ -133,7 +138,7 @@ def probe(health: Health, path: str) -> tuple[int, bytes, bytes] | None:
         readiness = health.readiness()
         return (200 if readiness.ready else 503), JSON, _encode(readiness)
     if path == "/metrics":
-        return 200, CONTENT_TYPE_LATEST.encode(), generate_latest()
+        return 200, CONTENT_TYPE_LATEST, generate_latest()
     return None
 
 
@@ -158,11 +163,33 @@ async def watched(health: Health) -> AsyncIterator[None]:
             await task
 
 
-class _Server(uvicorn.Server):
+def probes(health: Health, other: App | None = None) -> App:
+    """An ASGI app that answers the probes and hands everything else to `other`."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        is_read = scope["type"] == "http" and scope["method"] in {"GET", "HEAD"}
+        answer = probe(health, scope["path"]) if is_read else None
+        if answer is None and other is not None:
+            await other(scope, receive, send)
+            return
+        status, content_type, body = answer or (404, JSON, b'{"detail":"only /healthz, /readyz and /metrics are here"}')
+        headers = [
+            (b"content-type", content_type.encode()),
+            (b"content-length", str(len(body)).encode()),
+            (b"cache-control", b"no-store"),
+        ]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+    return app
+
+
+class Server(uvicorn.Server):
     """uvicorn inside a process that handles its own signals."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to their owner."""
         yield
 
 
@@ -174,12 +201,13 @@ async def serve(settings: Settings, health: Health) -> AsyncIterator[int]:
         OSError: the port is in use.
     """
     with contextlib.ExitStack() as stack:
-        listener = _listen("127.0.0.1", settings.observe_port)
+        listener = listen("127.0.0.1", settings.observe_port)
         stack.callback(listener.close)
         port = int(listener.getsockname()[1])
-        server = _Server(
-            uvicorn.Config(_app(health), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(
+            probes(health), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
         )
+        server = Server(config)
         async with watched(health):
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             log.info("observing", role=health.role, port=port)
@@ -190,7 +218,12 @@ async def serve(settings: Settings, health: Health) -> AsyncIterator[int]:
                 await serving
 
 
-def _listen(host: str, port: int) -> "socket.socket":
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket; port 0 takes a free one.
+
+    Raises:
+        OSError: the port is in use.
+    """
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -1,0 +1,152 @@
+"""Every metric of every role, with its label names and the closed lists of their values.
+
+Series with closed values exist from the start at zero, so that a rate over them
+never begins with a gap.
+"""
+
+from collections.abc import Iterable
+from itertools import product
+from typing import Final, TypeVar
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from streams.records import Severity, Verdict
+from streams.topics import ALERTS, DEAD_LETTERS, INPUTS, TASKS
+
+Metric = TypeVar("Metric", Counter, Gauge, Histogram)
+
+AGENTS: Final = ("dedup", "incidents")
+STEP_PARTS: Final = ("wait", "decode", "decide", "postgres", "produce", "redis", "ack", "whole")
+TABLES: Final = ("alerts", "pulses", "recent", "groups", "members", "rules")
+TOPIC_NAMES: Final = (ALERTS, INPUTS, TASKS, DEAD_LETTERS)
+INGEST_ROUTES: Final = ("/api/v1/alerts", "/api/v2/alerts")
+INGEST_CODES: Final = ("200", "202", "400", "413", "415", "422", "429", "500", "503")
+INTAKE_VIAS: Final = ("http", "alertmanager", "amqp")
+INTAKE_RESULTS: Final = ("accepted", "rejected")
+AMQP_RESULTS: Final = ("acked", "requeued", "dead_lettered")
+PRODUCE_RESULTS: Final = ("confirmed", "timeout", "failed")
+FALLBACK_RESULTS: Final = ("confirmed", "failed")
+INCIDENT_EVENTS: Final = ("opened", "reopened", "changed", "resolved", "acknowledged", "merged")
+NOTIFICATION_OUTCOMES: Final = ("sent", "retry", "failed", "superseded")
+CHANNELS: Final = ("webhook", "email", "slack", "pagerduty", "opsgenie")
+DEAD_LETTER_SOURCES: Final = ("http", "amqp", "kafka", "agent")
+PARTS: Final = ("kafka", "rabbitmq", "redis", "postgres")
+LOAD_SOURCES: Final = ("redis", "postgres", "kept")
+
+_FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+_SIZES: Final = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000)
+
+
+def _declared(metric: Metric, *values: Iterable[str]) -> Metric:
+    for labels in product(*values):
+        metric.labels(*labels)
+    return metric
+
+
+events = _declared(
+    Counter("incidents_events", "Events by what became of them, as this worker decided.", ("verdict",)),
+    Verdict,
+)
+step_seconds = _declared(
+    Histogram("incidents_step_seconds", "Time of each part of a step.", ("agent", "part"), buckets=_FAST),
+    AGENTS,
+    STEP_PARTS,
+)
+step_batch_records = _declared(
+    Histogram("incidents_step_batch_records", "Records that one step took.", ("agent",), buckets=_SIZES),
+    AGENTS,
+)
+step_batch_items = _declared(
+    Histogram("incidents_step_batch_items", "Items inside the records that one step took.", ("agent",), buckets=_SIZES),
+    AGENTS,
+)
+step_waits = _declared(
+    Counter("incidents_step_waits", "Times a step had to wait for a dependency, by its name.", ("agent", "part")),
+    AGENTS,
+    PARTS,
+)
+lag_records = _declared(
+    Gauge("incidents_lag_records", "Records not yet applied by this worker.", ("topic",)), TOPIC_NAMES
+)
+lag_seconds = _declared(
+    Gauge("incidents_lag_seconds", "Age of the oldest record not yet applied.", ("topic",)), TOPIC_NAMES
+)
+partitions_owned = _declared(
+    Gauge("incidents_partitions_owned", "Partitions this worker holds.", ("topic",)), TOPIC_NAMES
+)
+table_entries = _declared(Gauge("incidents_table_entries", "Entries of each table on this worker.", ("table",)), TABLES)
+table_bytes = _declared(
+    Gauge("incidents_table_bytes", "Bytes of encoded values of each table on this worker.", ("table",)), TABLES
+)
+table_evictions = _declared(
+    Counter("incidents_table_evictions", "Entries that left a table because of its bound.", ("table",)),
+    TABLES,
+)
+table_load_seconds = _declared(
+    Histogram("incidents_table_load_seconds", "Time to have one partition's tables ready.", ("source",), buckets=_FAST),
+    LOAD_SOURCES,
+)
+ticks = _declared(Counter("incidents_ticks", "Ticks that the timers produced.", ("topic",)), (ALERTS, INPUTS))
+fenced = Counter("incidents_fenced", "Times this process found a newer owner of its partition.")
+
+ingest_requests = _declared(
+    Counter("incidents_ingest_requests", "Ingest requests by route and answer.", ("route", "code")),
+    INGEST_ROUTES,
+    INGEST_CODES,
+)
+ingest_seconds = _declared(
+    Histogram("incidents_ingest_seconds", "Time from a request's arrival to its answer.", ("route",), buckets=_FAST),
+    INGEST_ROUTES,
+)
+intake_items = _declared(
+    Counter("incidents_intake_items", "Items judged at intake.", ("via", "result")),
+    INTAKE_VIAS,
+    INTAKE_RESULTS,
+)
+produced_records = _declared(
+    Counter("incidents_produced_records", "Records given to Kafka.", ("topic", "result")),
+    TOPIC_NAMES,
+    PRODUCE_RESULTS,
+)
+produce_seconds = Histogram("incidents_produce_seconds", "Time until Kafka confirmed.", buckets=_FAST)
+fallback_messages = _declared(
+    Counter(
+        "incidents_fallback_messages", "Events handed to RabbitMQ because Kafka did not confirm in time.", ("result",)
+    ),
+    FALLBACK_RESULTS,
+)
+amqp_messages = _declared(
+    Counter("incidents_amqp_messages", "Messages taken from RabbitMQ.", ("result",)),
+    AMQP_RESULTS,
+)
+amqp_batch_messages = Histogram("incidents_amqp_batch_messages", "Messages that one bridge batch took.", buckets=_SIZES)
+amqp_seconds = Histogram("incidents_amqp_seconds", "Time from delivery to acknowledgement.", buckets=_FAST)
+dead_letters = _declared(
+    Counter("incidents_dead_letters", "What could not be used.", ("source",)),
+    DEAD_LETTER_SOURCES,
+)
+
+incidents = _declared(
+    Counter("incidents_incidents", "What happened to incidents.", ("event",)),
+    INCIDENT_EVENTS,
+)
+opened_severity = _declared(
+    Counter("incidents_opened_severity", "Incidents opened, by severity at that moment.", ("severity",)),
+    Severity,
+)
+notifications = _declared(
+    Counter("incidents_notifications", "Attempts to tell a target.", ("channel", "outcome")),
+    CHANNELS,
+    NOTIFICATION_OUTCOMES,
+)
+notification_seconds = _declared(
+    Histogram("incidents_notification_seconds", "Time of one attempt.", ("channel",), buckets=(*_FAST, 10, 30)),
+    CHANNELS,
+)
+notifications_due = Gauge("incidents_notifications_due", "Tasks that are due and not finished.")
+notifications_oldest_seconds = Gauge("incidents_notifications_oldest_seconds", "Age of the oldest due task.")
+
+loop_lag_seconds = Gauge("incidents_loop_lag_seconds", "How late the event loop woke, last measured.")
+part_up = _declared(Gauge("incidents_part_up", "1 while a part that this role uses answers.", ("part",)), PARTS)
+live_clients = Gauge("incidents_live_clients", "Pages that listen for live changes.")
+live_dropped = Counter("incidents_live_dropped", "Live clients cut off because they were too slow.")
