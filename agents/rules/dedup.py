@@ -1,0 +1,207 @@
+"""What one event means for one alert: pure decisions of (state, event, now)."""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+
+from streams.records import Alert, Change, Verdict
+
+LATENESS: Final = timedelta(minutes=10)
+
+
+class Pulse(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """What changes with every event of an alert, small enough to read and write each time.
+
+    An occurrence is numbered by the second it began (one more where two share a
+    second) and a revision by the millisecond it began at, so that neither
+    repeats after the state has been dropped. `row_count` is the count that
+    Postgres has; `dirty_from` the first offset whose duplicates it has not (-1: none).
+    """
+
+    content: bytes
+    firing: bool
+    occurrence: int
+    revision: int
+    event_at: datetime
+    starts_at: datetime
+    ends_at: datetime | None
+    timeout_at: datetime | None
+    first_seen_at: datetime
+    last_seen_at: datetime
+    count: int
+    offset: int
+    row_count: int
+    row_at: datetime
+    dirty_from: int = -1
+
+
+class GroupRef(msgspec.Struct, frozen=True, array_like=True):
+    """A group that an alert was sent to: its key, its route, and the labels that make it."""
+
+    group: str
+    route: str
+    labels: dict[str, str]
+
+
+class AlertState(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """What an alert is: changes only with a verdict of new or changed."""
+
+    team: str
+    fingerprint: str
+    body: bytes
+    groups: tuple[GroupRef, ...]
+    config_version: int
+
+
+class Decided(msgspec.Struct, frozen=True):
+    """A verdict, the pulse after it, and what the alert's groups should hear (None: nothing)."""
+
+    verdict: Verdict
+    pulse: Pulse
+    tell: Change | None
+    reason: str = ""
+
+
+def decide(known: Pulse | None, alert: Alert, *, now: datetime, accepted_at: datetime, offset: int) -> Decided:
+    """Judge one event against what is known of its alert.
+
+    An older firing after a newer end is late, unless the end is longer ago than
+    the lateness bound: then the sender reuses an old start for a new firing.
+    """
+    if known is None:
+        return _began(None, alert, now=now, accepted_at=accepted_at, offset=offset)
+    if known.firing:
+        if alert.firing:
+            return _fired_again(known, alert, now=now, accepted_at=accepted_at, offset=offset)
+        return _ended(known, alert, now=now, accepted_at=accepted_at, offset=offset)
+    if not alert.firing:
+        return _ended_again(known, alert, now=now, accepted_at=accepted_at, offset=offset)
+    if known.ends_at is not None and alert.event_at < known.ends_at and now - known.ends_at <= LATENESS:
+        pulse = _counted(known, now=now, accepted_at=accepted_at, offset=offset)
+        return Decided(Verdict.LATE, pulse, None, "fired before an end that is known already")
+    return _began(known, alert, now=now, accepted_at=accepted_at, offset=offset)
+
+
+def timed_out(known: Pulse, *, due_at: datetime, now: datetime, offset: int) -> Pulse | None:
+    """The pulse after its sender's end, or resolve timeout, has passed; None when it has not."""
+    if not known.firing or known.timeout_at is None or known.timeout_at > due_at:
+        return None
+    return msgspec.structs.replace(
+        known,
+        firing=False,
+        ends_at=known.timeout_at,
+        event_at=max(known.event_at, known.timeout_at),
+        timeout_at=None,
+        revision=known.revision + 1,
+        offset=offset,
+        row_count=known.count,
+        row_at=now,
+        dirty_from=-1,
+    )
+
+
+def in_row(pulse: Pulse, now: datetime) -> Pulse:
+    """The pulse once its count is in its row."""
+    if pulse.dirty_from < 0 and pulse.row_count == pulse.count:
+        return pulse
+    return msgspec.structs.replace(pulse, row_count=pulse.count, row_at=now, dirty_from=-1)
+
+
+def _began(known: Pulse | None, alert: Alert, *, now: datetime, accepted_at: datetime, offset: int) -> Decided:
+    seconds, milliseconds = int(now.timestamp()), int(now.timestamp() * 1000)
+    starts_at = alert.starts_at or (alert.ends_at if not alert.firing and alert.ends_at else accepted_at)
+    pulse = Pulse(
+        content=alert.content,
+        firing=alert.firing,
+        occurrence=max(known.occurrence + 1 if known else 0, seconds),
+        revision=max(known.revision + 1 if known else 0, milliseconds),
+        event_at=alert.event_at,
+        starts_at=starts_at,
+        ends_at=None if alert.firing else max(alert.ends_at or accepted_at, starts_at),
+        timeout_at=alert.ends_at if alert.firing else None,
+        first_seen_at=accepted_at,
+        last_seen_at=accepted_at,
+        count=1,
+        offset=offset,
+        row_count=1,
+        row_at=now,
+    )
+    if alert.firing:
+        return Decided(Verdict.NEW, pulse, Change.FIRED)
+    return Decided(Verdict.RESOLVED, pulse, None, "nothing of it was firing")
+
+
+def _fired_again(known: Pulse, alert: Alert, *, now: datetime, accepted_at: datetime, offset: int) -> Decided:
+    timeout_at = alert.ends_at if alert.event_at >= known.event_at else known.timeout_at
+    if alert.content == known.content or alert.event_at < known.event_at:
+        pulse = _counted(known, now=now, accepted_at=accepted_at, offset=offset)
+        if timeout_at != known.timeout_at or alert.event_at > known.event_at:
+            pulse = msgspec.structs.replace(
+                pulse, timeout_at=timeout_at, event_at=max(known.event_at, alert.event_at)
+            )
+        return Decided(Verdict.DUPLICATE, pulse, None)
+    pulse = msgspec.structs.replace(
+        known,
+        content=alert.content,
+        revision=known.revision + 1,
+        event_at=alert.event_at,
+        timeout_at=timeout_at,
+        last_seen_at=accepted_at,
+        count=known.count + 1,
+        offset=offset,
+        row_count=known.count + 1,
+        row_at=now,
+        dirty_from=-1,
+    )
+    return Decided(Verdict.CHANGED, pulse, Change.CHANGED)
+
+
+def _ended(known: Pulse, alert: Alert, *, now: datetime, accepted_at: datetime, offset: int) -> Decided:
+    ends_at = alert.ends_at or accepted_at
+    if ends_at < known.starts_at:
+        pulse = _counted(known, now=now, accepted_at=accepted_at, offset=offset)
+        return Decided(Verdict.LATE, pulse, None, "ended before the present firing began")
+    pulse = msgspec.structs.replace(
+        known,
+        firing=False,
+        revision=known.revision + 1,
+        event_at=max(known.event_at, alert.event_at),
+        ends_at=ends_at,
+        timeout_at=None,
+        last_seen_at=accepted_at,
+        count=known.count + 1,
+        offset=offset,
+        row_count=known.count + 1,
+        row_at=now,
+        dirty_from=-1,
+    )
+    return Decided(Verdict.RESOLVED, pulse, Change.RESOLVED)
+
+
+def _ended_again(known: Pulse, alert: Alert, *, now: datetime, accepted_at: datetime, offset: int) -> Decided:
+    pulse = _counted(known, now=now, accepted_at=accepted_at, offset=offset)
+    ends_at = alert.ends_at or accepted_at
+    if known.ends_at is not None and ends_at > known.ends_at:
+        pulse = msgspec.structs.replace(pulse, ends_at=ends_at, event_at=max(known.event_at, alert.event_at))
+    return Decided(Verdict.DUPLICATE, pulse, None)
+
+
+def _counted(known: Pulse, *, now: datetime, accepted_at: datetime, offset: int) -> Pulse:  # noqa: ARG001 - the family's signature
+    return Pulse(
+        content=known.content,
+        firing=known.firing,
+        occurrence=known.occurrence,
+        revision=known.revision,
+        event_at=known.event_at,
+        starts_at=known.starts_at,
+        ends_at=known.ends_at,
+        timeout_at=known.timeout_at,
+        first_seen_at=known.first_seen_at,
+        last_seen_at=max(known.last_seen_at, accepted_at),
+        count=known.count + 1,
+        offset=offset,
+        row_count=known.row_count,
+        row_at=known.row_at,
+        dirty_from=known.dirty_from if known.dirty_from >= 0 else offset,
+    )

@@ -1,0 +1,170 @@
+"""The Postgres pool and the progress rows that fence every step."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import asyncpg
+
+Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+
+TRANSIENT: Final = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.PostgresSystemError,
+    OSError,
+    asyncio.TimeoutError,
+)
+
+# Registers one life of the log; says whether another one was known before.
+_REGISTER_LOG: Final = """
+WITH known AS (SELECT count(*) AS n FROM log_lives WHERE log_id <> $1)
+INSERT INTO log_lives (log_id, accepted_by)
+SELECT $1, $2 FROM known WHERE n = 0 OR $3
+ON CONFLICT DO NOTHING
+"""
+
+# Takes partitions over: the next epoch of each, carrying time and configuration over from earlier logs.
+_CLAIM: Final = """
+INSERT INTO stream_progress AS mine (log_id, topic, partition, epoch, config_version, watermark)
+SELECT $1, $2, wanted.partition, coalesce(max(past.epoch), 0) + 1,
+       coalesce(max(past.config_version), 0), coalesce(max(past.watermark), 'epoch')
+FROM unnest($3::int[]) AS wanted(partition)
+LEFT JOIN stream_progress past ON past.topic = $2 AND past.partition = wanted.partition
+GROUP BY wanted.partition
+ORDER BY wanted.partition
+ON CONFLICT (log_id, topic, partition) DO UPDATE SET epoch = greatest(mine.epoch + 1, excluded.epoch)
+RETURNING partition, epoch, applied, safe, config_version, watermark
+"""
+
+# Whether epochs are still the newest, without changing anything.
+_CURRENT: Final = """
+SELECT partition, epoch, applied FROM stream_progress WHERE log_id = $1 AND topic = $2 AND partition = ANY($3::int[])
+"""
+
+# Locks a step's progress rows in a fixed order; another epoch in one of them fences the step.
+_LOCK: Final = """
+SELECT partition, epoch, applied FROM stream_progress
+WHERE log_id = $1 AND topic = $2 AND partition = ANY($3::int[]) ORDER BY partition FOR NO KEY UPDATE
+"""
+
+# Moves the locked rows on and adds the step's sums.
+_ADVANCE: Final = """
+UPDATE stream_progress AS mine SET
+    applied = step.applied, safe = step.safe, config_version = step.config_version, watermark = step.watermark,
+    received = mine.received + step.new + step.changed + step.resolved + step.duplicate + step.late + step.rejected
+        + step.redelivered,
+    new = mine.new + step.new, changed = mine.changed + step.changed, resolved = mine.resolved + step.resolved,
+    duplicate = mine.duplicate + step.duplicate, late = mine.late + step.late,
+    rejected = mine.rejected + step.rejected, redelivered = mine.redelivered + step.redelivered,
+    updated_at = clock_timestamp()
+FROM unnest($3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::timestamptz[], $8::bigint[], $9::bigint[],
+            $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[])
+    AS step(partition, applied, safe, config_version, watermark,
+            new, changed, resolved, duplicate, late, rejected, redelivered)
+WHERE mine.log_id = $1 AND mine.topic = $2 AND mine.partition = step.partition
+"""
+
+
+class UnknownLogError(RuntimeError):
+    """Raised when Kafka's log is not the one this database followed: `incidents accept-new-log` follows it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far one partition is in Postgres, and under which epoch it is owned."""
+
+    partition: int
+    epoch: int
+    applied: int
+    safe: int
+    config_version: int
+    watermark: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advance:
+    """One partition's part of a step. `counts`: new, changed, resolved, duplicate, late, rejected, redelivered."""
+
+    partition: int
+    epoch: int
+    applied: int
+    safe: int
+    config_version: int
+    watermark: datetime
+    counts: tuple[int, int, int, int, int, int, int] = (0, 0, 0, 0, 0, 0, 0)
+
+
+async def open_pool(database_url: str, *, size: int, statement_timeout_ms: int, name: str) -> "asyncpg.Pool":
+    """A pool whose statements and idle transactions end by themselves."""
+    return await asyncpg.create_pool(
+        database_url,
+        min_size=0,
+        max_size=size,
+        command_timeout=statement_timeout_ms / 1000 + 1,
+        timeout=3,
+        max_inactive_connection_lifetime=60,
+        server_settings={
+            "application_name": name,
+            "statement_timeout": str(statement_timeout_ms),
+            "idle_in_transaction_session_timeout": str(statement_timeout_ms),
+            "timezone": "UTC",
+        },
+    )
+
+
+async def register_log(conn: Connection, log_id: str, *, forgets: bool, by: str = "start") -> None:
+    """Follow this log: the first one ever, one that is known, or a broker's that forgets when it stops.
+
+    Raises:
+        UnknownLogError: another log was followed before and nobody accepted this one.
+    """
+    await conn.execute(_REGISTER_LOG, log_id, by, forgets)
+    if await conn.fetchval("SELECT 1 FROM log_lives WHERE log_id = $1", log_id) is None:
+        raise UnknownLogError(
+            f"Kafka's log {log_id} is not the one this database has followed. If its records are gone for good, "
+            f"run: incidents accept-new-log"
+        )
+
+
+async def claim(conn: Connection, log_id: str, topic: str, partitions: Sequence[int]) -> dict[int, Progress]:
+    """Allocate the next epoch of each partition and say how far it is."""
+    rows = await conn.fetch(_CLAIM, log_id, topic, list(partitions))
+    return {row["partition"]: Progress(**dict(row)) for row in rows}
+
+
+async def current_epochs(
+    conn: Connection, log_id: str, topic: str, partitions: Sequence[int]
+) -> dict[int, tuple[int, int]]:
+    """(epoch, applied) of each partition as Postgres has it now."""
+    rows = await conn.fetch(_CURRENT, log_id, topic, list(partitions))
+    return {row["partition"]: (row["epoch"], row["applied"]) for row in rows}
+
+
+async def lock(conn: Connection, log_id: str, topic: str, partitions: Sequence[int]) -> dict[int, tuple[int, int]]:
+    """Lock the progress rows until the transaction ends; (epoch, applied) of each."""
+    rows = await conn.fetch(_LOCK, log_id, topic, list(partitions))
+    return {row["partition"]: (row["epoch"], row["applied"]) for row in rows}
+
+
+async def advance(conn: Connection, log_id: str, topic: str, steps: Sequence[Advance]) -> None:
+    """Move locked progress rows on."""
+    counts = zip(*(step.counts for step in steps), strict=True)
+    await conn.execute(
+        _ADVANCE,
+        log_id,
+        topic,
+        [step.partition for step in steps],
+        [step.applied for step in steps],
+        [step.safe for step in steps],
+        [step.config_version for step in steps],
+        [step.watermark for step in steps],
+        *(list(column) for column in counts),
+    )
