@@ -5,7 +5,7 @@ has the broker's partition count, and keys would fall on the wrong partitions.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -42,18 +42,19 @@ def wanted_topics(settings: Settings) -> dict[str, NewTopic]:
     """
     changelogs = (Topic(f"{PIPELINE}-{table}-changelog", retention_bytes=_CHANGELOG_BYTES) for table in TABLES)
     names = {topic_name(settings.app_prefix, topic.name): topic for topic in (*TOPICS, *changelogs)}
+    copies = settings.kafka_replication
     return {
-        name: NewTopic(name, settings.partitions, settings.kafka_replication, topic_configs=_configs(topic, settings.kafka_replication))
+        name: NewTopic(name, settings.partitions, copies, topic_configs=_configs(topic, copies))
         for name, topic in names.items()
     }
 
 
-def mismatches(wanted: Mapping[str, int], present: Mapping[str, int]) -> list[str]:
-    """One sentence for each topic whose partitions on the broker are not those wanted."""
+def mismatches(names: Iterable[str], partitions: int, present: Mapping[str, int]) -> list[str]:
+    """One sentence for each topic of `names` that the broker has with another number of partitions."""
     return [
-        f"topic {name} has {present[name]} partitions, not {count}"
-        for name, count in sorted(wanted.items())
-        if name in present and present[name] != count
+        f"topic {name} has {present[name]} partitions, not {partitions}"
+        for name in sorted(names)
+        if present.get(name, partitions) != partitions
     ]
 
 
@@ -65,15 +66,14 @@ async def ensure_topics(settings: Settings, progress: Callable[[str], None]) -> 
         BrokerError: the broker cannot be reached or refuses.
     """
     wanted = wanted_topics(settings)
-    counts = {name: settings.partitions for name in wanted}
     async with _admin(settings, progress) as admin:
-        present = await _partitions(admin)
-        _refuse_mismatches(settings, counts, present)
+        present = {name: total for name, (total, _) in (await _partitions(admin)).items()}
+        _refuse_mismatches(settings, wanted, present)
         missing = [topic for name, topic in wanted.items() if name not in present]
         if missing:
             progress(f"creating {len(missing)} topics with {settings.partitions} partitions each")
             await _create(admin, missing)
-            await _settled(admin, settings, counts)
+        await _settled(admin, settings, wanted)
         return [str(topic.name) for topic in missing]
 
 
@@ -102,8 +102,8 @@ def _configs(topic: Topic, replication: int) -> dict[str, str]:
     return configs
 
 
-def _refuse_mismatches(settings: Settings, wanted: Mapping[str, int], present: Mapping[str, int]) -> None:
-    found = mismatches(wanted, present)
+def _refuse_mismatches(settings: Settings, names: Iterable[str], present: Mapping[str, int]) -> None:
+    found = mismatches(names, settings.partitions, present)
     if found:
         raise TopicMismatchError(
             f"{'; '.join(found)}. Keys would move, so partitions are never changed in place: "
@@ -133,7 +133,9 @@ async def _started(settings: Settings, progress: Callable[[str], None]) -> AIOKa
         except KafkaConnectionError as error:
             await admin.close()
             if loop.time() > deadline:
-                raise BrokerError(f"no broker answers at {settings.kafka_url}: start it or set {PREFIX}KAFKA_URL") from error
+                raise BrokerError(
+                    f"no broker answers at {settings.kafka_url}: start it or set {PREFIX}KAFKA_URL"
+                ) from error
             if not told:
                 progress(f"waiting for Kafka at {settings.kafka_url}")
                 told = True
@@ -142,11 +144,14 @@ async def _started(settings: Settings, progress: Callable[[str], None]) -> AIOKa
             return admin
 
 
-async def _partitions(admin: AIOKafkaAdminClient) -> dict[str, int]:
-    """How many partitions with a leader each topic has."""
+async def _partitions(admin: AIOKafkaAdminClient) -> dict[str, tuple[int, int]]:
+    """How many partitions each topic has, and how many of them have a leader."""
     # All topics, not ours by name: some brokers create what is asked for.
     topics: list[dict[str, Any]] = await admin.describe_topics()
-    return {topic["topic"]: sum(part["leader"] >= 0 for part in topic["partitions"]) for topic in topics}
+    return {
+        topic["topic"]: (len(topic["partitions"]), sum(part["leader"] >= 0 for part in topic["partitions"]))
+        for topic in topics
+    }
 
 
 async def _create(admin: AIOKafkaAdminClient, missing: list[NewTopic]) -> None:
@@ -158,14 +163,18 @@ async def _create(admin: AIOKafkaAdminClient, missing: list[NewTopic]) -> None:
             raise BrokerError(f"the broker did not create topic {name}: {detail}")
 
 
-async def _settled(admin: AIOKafkaAdminClient, settings: Settings, counts: Mapping[str, int]) -> None:
+async def _settled(admin: AIOKafkaAdminClient, settings: Settings, names: Iterable[str]) -> None:
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _PATIENCE_S
     while True:
         present = await _partitions(admin)
-        waiting = sorted(name for name, count in counts.items() if present.get(name, 0) < count)
+        # Another process may have created a topic meanwhile, with its own count.
+        _refuse_mismatches(settings, names, {name: total for name, (total, _) in present.items() if total})
+        waiting = sorted(name for name in names if present.get(name, (0, 0))[1] != settings.partitions)
         if not waiting:
-            return _refuse_mismatches(settings, counts, present)
+            return
         if loop.time() > deadline:
-            raise BrokerError(f"the broker at {settings.kafka_url} does not show all partitions of {', '.join(waiting)}")
+            raise BrokerError(
+                f"the broker at {settings.kafka_url} does not show all partitions of {', '.join(waiting)}"
+            )
         await asyncio.sleep(_PAUSE_S)

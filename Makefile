@@ -1,0 +1,76 @@
+# Everything one does with a checkout. Each target creates what it needs; a second call is quick.
+# The variables KAFKA, WORKERS, ONCE, REPORT and every INCIDENTS_* pass through, from the
+# command line or the environment: `make run WORKERS=2 KAFKA=apache`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+LOCK := requirements/dev.txt
+PACKAGES := deploy/install-debian-packages.sh
+# Arguments for pytest: `make test ARGS='tests/rules -x'`.
+ARGS ?=
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z.]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: $(STAMP) ## start everything on this machine and serve until Ctrl-C (WORKERS=N, KAFKA=apache|tansu)
+	@$(PACKAGES) rabbitmq-server
+	@exec $(BIN)/incidents run
+
+.PHONY: demo
+demo: $(STAMP) ## the same, fed with a sample storm; ONCE=1 stops afterwards and checks the sums
+	@$(PACKAGES) rabbitmq-server
+	@exec $(BIN)/incidents demo
+
+.PHONY: load
+load: $(STAMP) ## 1,000 messages/s for 60 s, against a running system or one of its own (REPORT=FILE)
+	@$(PACKAGES) rabbitmq-server
+	@exec $(BIN)/incidents load
+
+.PHONY: test
+test: $(STAMP) ## all tests, against real services (ARGS=..., KAFKA=apache|tansu, REQUIRE_KAFKA=1)
+	@$(PACKAGES) rabbitmq-server chromium prometheus
+	@exec $(BIN)/python -m pytest $(ARGS)
+
+.PHONY: check
+check: $(STAMP) ## lint, format, types, security, dependencies
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/mypy tests
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive streams agents sinks web embedded migrations loadtests .ci
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/python -m pip check
+	$(BIN)/python .ci/audit.py $(LOCK)
+
+.PHONY: lock
+lock: $(STAMP) ## resolve the dependencies anew and write requirements/*.txt
+	@$(BIN)/python .ci/lock.py
+
+.PHONY: clean
+clean: ## remove what was built or cached, not the data
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: .venv
+.venv: $(STAMP)
+
+# Hash-checked, so that what is installed is what was locked, wherever it comes from.
+$(STAMP): $(LOCK) pyproject.toml
+	@python=$$(deploy/find-python.sh); \
+	if ! [ -x $(BIN)/python ] || ! $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
+		echo "creating $(VENV) with $$($$python --version)"; $$python -m venv --clear $(VENV); \
+	fi
+	@echo "installing the locked packages"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(LOCK)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
