@@ -34,7 +34,7 @@ CREATE TABLE stream_progress (
 -- One row for each occurrence of each alert; the newest carries the table values.
 CREATE TABLE alerts (
     identity      text NOT NULL,
-    occurrence    int NOT NULL CHECK (occurrence >= 1),
+    occurrence    bigint NOT NULL CHECK (occurrence >= 1),
     partition     int NOT NULL,
     team          text NOT NULL,
     fingerprint   text NOT NULL,
@@ -71,7 +71,7 @@ CREATE TABLE verdicts (
     "offset"     bigint NOT NULL,
     verdict      text NOT NULL CHECK (verdict IN ('new', 'changed', 'resolved', 'duplicate', 'late', 'rejected')),
     identity     text,
-    occurrence   int,
+    occurrence   bigint,
     events       int NOT NULL CHECK (events >= 1),
     event_ids    text[] NOT NULL,
     reason       text NOT NULL DEFAULT '',
@@ -152,7 +152,7 @@ CREATE INDEX incidents_by_group ON incidents (group_key);
 CREATE TABLE incident_alerts (
     incident_id  uuid NOT NULL REFERENCES incidents,
     identity     text NOT NULL,
-    occurrence   int NOT NULL,
+    occurrence   bigint NOT NULL,
     group_key    text NOT NULL,
     partition    int NOT NULL,
     firing       boolean NOT NULL,

@@ -17,7 +17,7 @@ INSERT INTO alerts AS mine (identity, occurrence, partition, team, fingerprint, 
 SELECT identity, occurrence, partition, team, fingerprint, source, status, severity, kind,
     summary, description, labels::jsonb, annotations::jsonb, links::jsonb, starts_at, ends_at, first_seen_at,
     last_seen_at, event_count, revision, string_to_array(groups, ','), state, pulse
-FROM unnest($1::text[], $2::int[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+FROM unnest($1::text[], $2::bigint[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
     $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::timestamptz[],
     $16::timestamptz[], $17::timestamptz[], $18::timestamptz[], $19::bigint[], $20::bigint[], $21::text[],
     $22::bytea[], $23::bytea[])
@@ -37,7 +37,7 @@ WHERE mine.revision <= excluded.revision
 _TOUCH: Final = """
 UPDATE alerts AS mine SET last_seen_at = new.last_seen_at, event_count = new.event_count, ends_at = new.ends_at,
     pulse = new.pulse
-FROM unnest($1::text[], $2::int[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::bigint[], $7::bytea[])
+FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::bigint[], $7::bytea[])
     AS new(identity, occurrence, revision, last_seen_at, ends_at, event_count, pulse)
 WHERE mine.identity = new.identity AND mine.occurrence = new.occurrence AND mine.revision <= new.revision
     AND mine.event_count <= new.event_count

@@ -1,0 +1,368 @@
+"""The one commit protocol: decide, Postgres, send on, Redis, view, acknowledge.
+
+A crash between any two of these brings the same records again, and what is done
+twice changes nothing. The agents differ only in their `Logic`.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, Protocol
+
+import asyncpg
+import structlog
+from aiokafka.errors import KafkaError
+from faust.types import EventT
+from redis.exceptions import RedisError
+
+from agents.deadlines import Deadlines
+from sinks import postgres
+from sinks.postgres import Advance, Connection
+from streams import metrics
+from streams.codec import UndecodableRecordError
+from streams.redis_tables import FencedError, Overlay, TableSet, View
+
+POISON_TRIES: Final = 3
+_RETRY_FIRST: Final = 0.05
+_RETRY_CAP: Final = 2.0
+
+_REFUSED: Final = (asyncpg.DataError, asyncpg.CheckViolationError, asyncpg.NotNullViolationError)
+
+Batch = list[tuple[int, Any]]
+"""Offsets and records of one partition, in order."""
+Batches = Mapping[int, Batch]
+Poisoned = dict[tuple[int, int], str]
+"""(offset, index of the item) -> why it cannot be handled."""
+
+log = structlog.get_logger()
+
+
+class GapError(RuntimeError):
+    """Raised when a record is missing between two steps: a bug, so the process stops."""
+
+
+class AbandonedError(RuntimeError):
+    """Raised inside a step whose partitions are being taken away; its records come again elsewhere."""
+
+
+@dataclass(kw_only=True)
+class Partition:
+    """What the owner of one partition holds between steps."""
+
+    view: View
+    pg_applied: int
+    config_version: int
+    watermark: datetime
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    tick_sent: bool = False
+    rebuilt_to: int = -1
+
+    @property
+    def next_offset(self) -> int:
+        """The offset that the next step must begin with."""
+        return self.view.offset + 1
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """One record to send on."""
+
+    topic: str
+    partition: int
+    key: bytes
+    value: bytes
+
+
+class Work(Protocol):
+    """One partition's part of a step: pure changes, gathered."""
+
+    partition: Partition
+    overlay: Overlay
+    replaying: bool
+
+    def apply(self, offset: int, record: Any) -> None:  # noqa: ANN401 - the topic's record type
+        """Decide about one record."""
+
+    def abort(self) -> None:
+        """Give back what was taken out of the partition."""
+
+    def committed(self) -> None:
+        """Fold what the step changed into the partition."""
+
+    def advance(self, offset: int) -> Advance:
+        """The progress row after the step."""
+
+    def outgoing(self) -> Iterable[Outgoing]:
+        """What goes on."""
+
+
+class Logic(Protocol):
+    """What one agent decides and writes."""
+
+    topic: str
+
+    def decode(self, data: bytes) -> Any:  # noqa: ANN401 - the topic's record type
+        """Bytes to a record; raises UndecodableRecordError."""
+
+    def size(self, record: Any) -> int:  # noqa: ANN401 - the topic's record type
+        """How many items the record carries."""
+
+    def undecodable(self, data: bytes, offset: int, partition: int, reason: str) -> Any:  # noqa: ANN401 - the topic's record type
+        """The record that stands for bytes which are none."""
+
+    async def prepare(self, records: Sequence[Any]) -> None:
+        """Fetch immutable things that the records name."""
+
+    def begin(self, partition: Partition, *, poisoned: Poisoned, replaying: bool) -> Work:
+        """Start one partition's part of a step."""
+
+    async def write(self, conn: Connection, works: Sequence[Any]) -> None:
+        """Write the rows of a step inside its transaction."""
+
+
+class Poison(Exception):  # noqa: N818 - a word of the field
+    """Raised by a work for the item whose handling failed."""
+
+    def __init__(self, offset: int, index: int, cause: Exception) -> None:
+        super().__init__(f"{type(cause).__name__}: {cause}")
+        self.at = (offset, index)
+
+
+@dataclass(kw_only=True)
+class StepRunner:
+    """Runs one agent's steps over what its stream put down."""
+
+    name: str
+    logic: Logic
+    tables: TableSet
+    partitions: dict[int, Partition]
+    pool: "asyncpg.Pool"
+    send: Callable[[Sequence[Outgoing]], Awaitable[None]]
+    log_id: str
+    limit: int
+    lost: Callable[[], bool]
+    forget: Callable[[], None]
+    waiting_for: Callable[[str, bool], None]
+
+    def __post_init__(self) -> None:
+        self._buffer: deque[EventT] = deque()
+        self._some = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self.last_step_at = time.monotonic()
+        self.waiting = ""
+
+    @property
+    def buffered(self) -> int:
+        """Records taken from the stream and not decided yet."""
+        return len(self._buffer)
+
+    async def put(self, event: EventT) -> None:
+        """Hand over one event; waits while the buffer is full."""
+        self._buffer.append(event)
+        self._some.set()
+        if len(self._buffer) >= 4 * self.limit:
+            self._room.clear()
+            await self._room.wait()
+
+    async def run(self) -> None:
+        """Step for ever. What escapes from here ends the process."""
+        while True:
+            await self._some.wait()
+            events = [self._buffer.popleft() for _ in range(min(self.limit, len(self._buffer)))]
+            if not self._buffer:
+                self._some.clear()
+            self._room.set()
+            try:
+                await self._step(events)
+            except AbandonedError:
+                log.warning("step given up", topic=self.logic.topic, records=len(events))
+                self._buffer.clear()
+                self._some.clear()
+                self.forget()
+                continue
+            for event in events:
+                event.ack()
+            self.last_step_at = time.monotonic()
+
+    async def _step(self, events: Sequence[EventT]) -> None:
+        batches: dict[int, list[tuple[int, Any]]] = {}
+        for number, batch in self._unapplied(events).items():
+            batches[number] = self._decoded(number, batch)
+        if not batches:
+            return
+        records = [record for batch in batches.values() for _, record in batch]
+        await self._patiently("postgres", lambda: self.logic.prepare(records))
+        # What Postgres has already is replayed on its own: it changes tables and view, and writes no rows.
+        replayed = {n: [item for item in batch if item[0] <= self.partitions[n].pg_applied] for n, batch in batches.items()}
+        fresh = {n: batch[len(replayed[n]) :] for n, batch in batches.items()}
+        await self._round(replayed, replaying=True)
+        try:
+            await self._round(fresh)
+        except _REFUSED as error:
+            log.error("rows were refused", topic=self.logic.topic, reason=repr(error))
+            await self._one_by_one(fresh)
+        metrics.step_batch_records.labels(self.name).observe(len(events))
+
+    def _unapplied(self, events: Sequence[EventT]) -> dict[int, list[tuple[int, bytes]]]:
+        batches: dict[int, list[tuple[int, bytes]]] = {}
+        for event in events:
+            message = event.message
+            partition = self.partitions.get(message.partition)
+            if partition is not None and message.offset > partition.view.offset:
+                batches.setdefault(message.partition, []).append((message.offset, message.value))
+        return batches
+
+    def _decoded(self, number: int, batch: Sequence[tuple[int, bytes]]) -> list[tuple[int, Any]]:
+        expected = self.partitions[number].next_offset
+        records = []
+        for offset, data in batch:
+            if offset != expected:
+                raise GapError(f"{self.logic.topic}/{number}: expected offset {expected}, got {offset}")
+            expected += 1
+            try:
+                records.append((offset, self.logic.decode(data)))
+            except UndecodableRecordError as error:
+                records.append((offset, self.logic.undecodable(data or b"", offset, number, str(error))))
+        return records
+
+    async def _round(self, batches: Batches, *, replaying: bool = False, poisoned: Poisoned | None = None) -> None:
+        """Decide and commit one batch of each partition."""
+        started = time.perf_counter()
+        works: list[tuple[Work, int]] = []
+        try:
+            for number, batch in batches.items():
+                if batch:
+                    works.append((self._decided(number, batch, replaying, dict(poisoned or {})), batch[-1][0]))
+            self._observe("decide", started)
+            if works:
+                await self._commit(works)
+        except BaseException:
+            for work, _ in works:
+                work.abort()
+            raise
+
+    def _decided(self, number: int, batch: Batch, replaying: bool, poisoned: Poisoned) -> Work:  # noqa: FBT001 - passed on
+        tries: dict[tuple[int, int], int] = {}
+        while True:
+            work = self.logic.begin(self.partitions[number], poisoned=poisoned, replaying=replaying)
+            try:
+                for offset, record in batch:
+                    work.apply(offset, record)
+            except Poison as poison:
+                work.abort()
+                tries[poison.at] = tries.get(poison.at, 0) + 1
+                log.error("event could not be handled", partition=number, offset=poison.at[0], reason=str(poison))
+                if tries[poison.at] >= POISON_TRIES:
+                    poisoned[poison.at] = str(poison)
+            except BaseException:
+                work.abort()
+                raise
+            else:
+                return work
+
+    async def _one_by_one(self, batches: Batches) -> None:
+        """Postgres refused some row: find the items that it comes from, and dead-letter only those."""
+        for number, batch in batches.items():
+            for offset, record in batch:
+                poisoned: Poisoned = {}
+                for index in range(self.logic.size(record)):
+                    others = {(offset, i): "" for i in range(self.logic.size(record)) if i != index}
+                    reason = await self._refusal(number, (offset, record), others)
+                    if reason:
+                        poisoned[(offset, index)] = reason
+                await self._round({number: [(offset, record)]}, poisoned=poisoned)
+
+    async def _refusal(self, number: int, item: tuple[int, Any], others: Poisoned) -> str:
+        """Why Postgres refuses the one item that is not among the others; empty when it does not."""
+        work = self._decided(number, [item], False, others)
+        reason = ""
+
+        async def attempt() -> None:
+            nonlocal reason
+            async with self.pool.acquire(timeout=2) as conn:
+                trial = conn.transaction()
+                await trial.start()
+                try:
+                    await self.logic.write(conn, [work])
+                except _REFUSED as error:
+                    reason = f"refused by Postgres: {error}"
+                finally:
+                    await trial.rollback()
+
+        try:
+            await self._patiently("postgres", attempt)
+        finally:
+            work.abort()
+        return reason
+
+    async def _commit(self, works: Sequence[tuple[Work, int]]) -> None:
+        if not works[0][0].replaying:
+            await self._patiently("postgres", lambda: self._write(works))
+        outgoing = [record for work, _ in works for record in work.outgoing()]
+        if outgoing:
+            started = time.perf_counter()
+            await self._patiently("kafka", lambda: self.send(outgoing))
+            self._observe("produce", started)
+        started = time.perf_counter()
+        writes = [(work.overlay, offset, self.log_id) for work, offset in works]
+        await self._patiently("redis", lambda: self.tables.flush(writes))
+        self._observe("redis", started)
+        for work, offset in works:
+            work.overlay.commit(offset, self.log_id)
+            work.partition.pg_applied = max(work.partition.pg_applied, offset)
+            work.committed()
+
+    async def _write(self, works: Sequence[tuple[Work, int]]) -> None:
+        started = time.perf_counter()
+        numbers = [work.partition.view.partition for work, _ in works]
+        async with self.pool.acquire(timeout=2) as conn, conn.transaction():
+            locked = await postgres.lock(conn, self.log_id, self.logic.topic, numbers)
+            fenced = [work.partition.view.partition for work, _ in works if not _mine(work, locked)]
+            if fenced:
+                raise FencedError(f"{self.logic.topic}/{fenced}: a newer owner has these partitions")
+            # A commit whose answer was lost went through: applied has reached the offset already.
+            todo = [(work, offset) for work, offset in works if locked[work.partition.view.partition][1] < offset]
+            if todo:
+                steps = [work.advance(offset) for work, offset in todo]
+                await postgres.advance(conn, self.log_id, self.logic.topic, steps)
+                await self.logic.write(conn, [work for work, _ in todo])
+        self._observe("postgres", started)
+
+    async def _patiently(self, dependency: str, action: Callable[[], Awaitable[None]]) -> None:
+        """Do it until it is done, waiting by name for a dependency that is away.
+
+        Raises:
+            AbandonedError: the partitions are being taken away meanwhile.
+        """
+        delay = _RETRY_FIRST
+        while True:
+            try:
+                await action()
+            except (*postgres.TRANSIENT, KafkaError, RedisError) as error:
+                if not self.waiting:
+                    log.warning("waiting", dependency=dependency, topic=self.logic.topic, reason=repr(error))
+                self.waiting = dependency
+                self.waiting_for(dependency, False)
+            else:
+                if self.waiting:
+                    log.info("back", dependency=self.waiting, topic=self.logic.topic)
+                    self.waiting_for(self.waiting, True)
+                    self.waiting = ""
+                return
+            if self.lost():
+                self.waiting = ""
+                raise AbandonedError
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, _RETRY_CAP)
+
+    def _observe(self, part: str, started: float) -> None:
+        metrics.step_seconds.labels(self.name, part).observe(time.perf_counter() - started)
+
+
+def _mine(work: Work, locked: Mapping[int, tuple[int, int]]) -> bool:
+    number = work.partition.view.partition
+    return number in locked and locked[number][0] == work.partition.view.epoch
