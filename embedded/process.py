@@ -52,23 +52,20 @@ class Child:
                 preexec_fn=_end_with_parent(command.on_our_death),  # noqa: PLW1509 - only a system call
             )
         self.pid = self._popen.pid
-        self.started = time.monotonic()
+        self.lived = 0.0  # seconds, known once it has ended
+        self._began = time.monotonic()
 
     @property
     def exit_code(self) -> int | None:
         """The exit code, negative for a signal; None while it runs."""
         return self._popen.poll()
 
-    @property
-    def uptime(self) -> float:
-        """Seconds since the start."""
-        return time.monotonic() - self.started
-
     async def wait(self) -> int:
         """Wait for the end, without a thread, and take away what is left of its process group."""
         if (code := self._popen.poll()) is None:
             await _pid_ended(self.pid)
             code = self._popen.wait()
+        self.lived = self.lived or time.monotonic() - self._began
         self._kill_group()
         return code
 
@@ -124,11 +121,16 @@ def _end_with_parent(number: signal.Signals) -> Callable[[], None]:
 
 async def _pid_ended(pid: int) -> None:
     loop = asyncio.get_running_loop()
-    ended = loop.create_future()
+    ended: asyncio.Future[None] = loop.create_future()
     descriptor = os.pidfd_open(pid)
     try:
-        loop.add_reader(descriptor, lambda: ended.done() or ended.set_result(None))
+        loop.add_reader(descriptor, _settle, ended)
         await ended
     finally:
         loop.remove_reader(descriptor)
         os.close(descriptor)
+
+
+def _settle(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
