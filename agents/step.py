@@ -86,6 +86,9 @@ class Work(Protocol):
     def apply(self, offset: int, record: Any) -> None:  # noqa: ANN401 - the topic's record type
         """Decide about one record."""
 
+    def finish(self) -> None:
+        """Encode what the records left, after the last of them."""
+
     def abort(self) -> None:
         """Give back what was taken out of the partition."""
 
@@ -252,6 +255,7 @@ class StepRunner:
             try:
                 for offset, record in batch:
                     work.apply(offset, record)
+                work.finish()
             except Poison as poison:
                 work.abort()
                 tries[poison.at] = tries.get(poison.at, 0) + 1

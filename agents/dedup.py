@@ -1,0 +1,646 @@
+"""The agent of `alerts`: folds repeats, writes verdicts, tells groups what changed."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from typing import Any, Final
+
+import msgspec
+
+from agents.deadlines import Deadlines
+from agents.rules import dedup, routing
+from agents.rules.dedup import AlertState, Decided, GroupRef, Pulse
+from agents.step import Outgoing, Partition, Poison, Poisoned
+from sinks import alert_rows
+from sinks.alert_rows import AlertRow, DeadRow, TouchRow, VerdictRow
+from sinks.postgres import Advance, Connection
+from streams import codec, keys, metrics
+from streams.records import (
+    Alert,
+    AlertBatch,
+    AlertBody,
+    AlertsRecord,
+    Change,
+    ConfigChanged,
+    InputBatch,
+    MemberChange,
+    Rejected,
+    Tick,
+    Verdict,
+)
+from streams.redis_tables import Overlay, View
+from streams.rules_config import RulesConfig
+from streams.settings import Settings
+from streams.topics import ALERTS, DEAD_LETTERS, INPUTS, topic_name
+
+ALERT_TABLE: Final = "alerts"
+PULSES: Final = "pulses"
+RECENT: Final = "recent"
+HELD: Final = timedelta(minutes=15)
+"""How long a resolved alert stays in the tables after it was last seen."""
+TICK_LIMIT: Final = 500
+BATCH_LIMIT: Final = 512
+
+_ORDER: Final = tuple(Verdict)
+_TIMEOUT, _ROW, _DROP = "timeout", "row", "drop"
+
+_pulse = msgspec.msgpack.Decoder(Pulse)
+_state = msgspec.msgpack.Decoder(AlertState)
+
+
+class RecentChunk(msgspec.Struct, frozen=True, array_like=True):
+    """The events of one record: when it was decided, and 8 bytes of each event id's hash."""
+
+    at: datetime
+    ids: bytes
+
+
+_chunk = msgspec.msgpack.Decoder(RecentChunk)
+
+
+@dataclass(kw_only=True)
+class AlertsPartition(Partition):
+    """A partition of `alerts` with its memory of events and of rows that are behind."""
+
+    recent: set[int] = field(default_factory=set)
+    chunks: dict[str, tuple[datetime, tuple[int, ...]]] = field(default_factory=dict)
+    dirty: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def over(cls, view: View, *, pg_applied: int, config_version: int, watermark: datetime) -> "AlertsPartition":
+        """Derive what is not in the tables from what is."""
+        self = cls(view=view, pg_applied=pg_applied, config_version=config_version, watermark=watermark)
+        loaded = sorted((_chunk.decode(value).at, key, value) for key, value in view.tables[RECENT].items())
+        for at, key, value in loaded:
+            self.remember(key, at, event_hashes(_chunk.decode(value).ids))
+        dirty = []
+        for identity, value in view.tables[PULSES].items():
+            pulse = _pulse.decode(value)
+            arm(self.deadlines, identity, pulse)
+            if pulse.dirty_from >= 0:
+                dirty.append((pulse.dirty_from, identity))
+        self.dirty = {identity: first for first, identity in sorted(dirty)}
+        return self
+
+    def remember(self, key: str, at: datetime, ids: tuple[int, ...]) -> None:
+        """Add one record's events to the memory."""
+        self.chunks[key] = (at, ids)
+        self.recent.update(ids)
+
+    def forget(self, key: str) -> None:
+        """Drop one record's events from the memory."""
+        _, ids = self.chunks.pop(key)
+        self.recent.difference_update(ids)
+
+
+def event_hash(event_id: str) -> int:
+    """8 bytes of blake2b of an event id, as a number."""
+    return int.from_bytes(blake2b(event_id.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+
+
+def event_hashes(packed: bytes) -> tuple[int, ...]:
+    """The hashes of a packed chunk."""
+    return tuple(int.from_bytes(packed[i : i + 8], "big") for i in range(0, len(packed), 8))
+
+
+def chunk_of(at: datetime, offset: int, event_ids: Iterable[int]) -> tuple[str, bytes]:
+    """Key and value of one record's events in the table `recent`."""
+    packed = b"".join(number.to_bytes(8, "big") for number in event_ids)
+    return f"{int(at.timestamp() * 1e6)}-{offset}", codec.encode(RecentChunk(at, packed))
+
+
+def arm(deadlines: Deadlines, identity: str, pulse: Pulse, row_interval: timedelta = timedelta(seconds=1)) -> None:
+    """Push the deadlines that a pulse stands for."""
+    if pulse.dirty_from >= 0:
+        deadlines.push(pulse.row_at + row_interval, _ROW, identity)
+    if pulse.firing:
+        if pulse.timeout_at is not None:
+            deadlines.push(pulse.timeout_at, _TIMEOUT, identity)
+    else:
+        deadlines.push(pulse.last_seen_at + HELD, _DROP, identity)
+
+
+class DedupLogic:
+    """What the step needs of this agent."""
+
+    topic = ALERTS
+
+    def __init__(self, settings: Settings, log_id: str, configs: Mapping[int, RulesConfig], fetch: Any) -> None:  # noqa: ANN401 - an async callable
+        self.settings = settings
+        self.log_id = log_id
+        self.configs = configs
+        self.decode = codec.decode_alerts
+        self._fetch = fetch
+        self.row_interval = timedelta(seconds=settings.row_interval)
+        self.recent_window = timedelta(seconds=settings.recent_window)
+
+    async def prepare(self, records: Sequence[AlertsRecord]) -> None:
+        """Fetch the configuration versions that the records name."""
+        for record in records:
+            if isinstance(record, ConfigChanged) and record.version not in self.configs:
+                await self._fetch(record.version)
+
+    def size(self, record: AlertsRecord) -> int:
+        """Items in a record."""
+        return len(record.items) if isinstance(record, AlertBatch) else 0
+
+    def undecodable(self, data: bytes, offset: int, partition: int, reason: str) -> AlertBatch:
+        """Bytes that are no record are one refused event."""
+        event_id = str(keys.derived_id("undecodable", self.log_id, partition, offset))
+        item = Rejected(event_id=event_id, source="kafka", field="record", reason=reason, body=data[:65536])
+        return AlertBatch(accepted_at=datetime.min.replace(tzinfo=UTC), items=(item,), via="kafka")
+
+    def begin(self, partition: Partition, *, poisoned: Poisoned, replaying: bool) -> "DedupWork":
+        """Start one partition's part of a step."""
+        return DedupWork(self, partition, poisoned, replaying)  # type: ignore[arg-type]
+
+    async def write(self, conn: Connection, works: Sequence["DedupWork"]) -> None:
+        """Write alerts, verdicts and dead letters."""
+        await alert_rows.upsert(conn, [row for work in works for row in work.alert_rows()])
+        await alert_rows.touch(conn, [row for work in works for row in work.touch_rows()])
+        await alert_rows.bury(conn, [row for work in works for row in work.dead])
+        await alert_rows.add_verdicts(conn, [row for work in works for row in work.verdict_rows()])
+
+
+class DedupWork:
+    """One partition's part of a step of dedup."""
+
+    def __init__(self, logic: DedupLogic, partition: AlertsPartition, poisoned: Poisoned, replaying: bool) -> None:  # noqa: FBT001 - passed on
+        self.logic = logic
+        self.partition = partition
+        self.overlay = Overlay(partition.view)
+        self.replaying = replaying
+        self.dead: list[DeadRow] = []
+        self._poisoned = poisoned
+        self._now = partition.watermark
+        self._config_version = partition.config_version
+        self._pulses: dict[str, Pulse | None] = {}
+        self._states: dict[str, AlertState] = {}
+        self._whole: dict[tuple[str, int], tuple[AlertState, Pulse]] = {}
+        self._touched: dict[tuple[str, int], Pulse] = {}
+        self._verdicts: dict[tuple[int, Verdict, str, int, str], tuple[list[str], str, datetime, datetime]] = {}
+        self._sizes: dict[tuple[int, Verdict, str, int, str], int] = {}
+        self._counts = dict.fromkeys(Verdict, 0)
+        self._told: dict[int, list[MemberChange]] = {}
+        self._rejected: list[Rejected] = []
+        self._new_ids: dict[str, tuple[datetime, tuple[int, ...]]] = {}
+        self._seen: set[int] = set()
+        self._forgotten: list[str] = []
+        self._taken: list[tuple[datetime, str, str]] = []
+        self._ticked = False
+        self._arm: list[tuple[str, Pulse]] = []
+        self._dirty: dict[str, int | None] = {}
+
+    def apply(self, offset: int, record: AlertsRecord) -> None:
+        """Decide about one record."""
+        if isinstance(record, AlertBatch):
+            self._batch(offset, record)
+        elif isinstance(record, Tick):
+            self._tick(offset, record)
+        elif isinstance(record, ConfigChanged):
+            self._configure(offset, record)
+
+    def _batch(self, offset: int, batch: AlertBatch) -> None:
+        self._now = max(self._now, batch.accepted_at)
+        accepted_at = batch.accepted_at if batch.accepted_at.year > 1 else self._now
+        ids: list[int] = []
+        for index, item in enumerate(batch.items):
+            number = event_hash(item.event_id)
+            if number in self.partition.recent or number in self._seen:
+                self._counts[Verdict.REDELIVERED] += 1
+                continue
+            why = self._poisoned.get((offset, index))
+            try:
+                if why is not None:
+                    self._reject(offset, _poison(item, why), batch, accepted_at)
+                elif isinstance(item, Rejected):
+                    self._reject(offset, item, batch, accepted_at)
+                else:
+                    self._event(offset, index, item, batch, accepted_at)
+            except Exception as error:
+                raise Poison(offset, index, error) from error
+            if not (isinstance(item, Rejected) or why is not None):
+                self._seen.add(number)
+                ids.append(number)
+        if ids:
+            key, value = chunk_of(self._now, offset, ids)
+            self._new_ids[key] = (self._now, tuple(ids))
+            self.overlay.put(RECENT, key, value)
+        self._expire_events()
+
+    def _event(self, offset: int, index: int, alert: Alert, batch: AlertBatch, accepted_at: datetime) -> None:
+        known = self._pulse(alert.identity)
+        stored = self.partition.view.tables[PULSES].get(alert.identity) if self.replaying else None
+        if stored is not None and _pulse.decode(stored).offset >= offset:
+            self._tell_again(offset, index, alert.identity, accepted_at)
+            return
+        decided = dedup.decide(known, alert, now=self._now, accepted_at=accepted_at, offset=offset)
+        self._count(offset, decided.verdict, alert, decided.pulse.occurrence, decided.reason, batch, accepted_at)
+        if decided.verdict in (Verdict.NEW, Verdict.CHANGED, Verdict.RESOLVED):
+            self._changed(offset, index, alert, known, decided, accepted_at)
+        else:
+            self._duplicate(alert.identity, known, decided.pulse)
+
+    def _changed(
+        self, offset: int, index: int, alert: Alert, known: Pulse | None, decided: Decided, accepted_at: datetime
+    ) -> None:
+        identity, pulse = alert.identity, decided.pulse
+        if known is not None and known.occurrence != pulse.occurrence and known.dirty_from >= 0:
+            self._touched[(identity, known.occurrence)] = known
+        before = self._state(identity) if known is not None else None
+        ended = decided.verdict is Verdict.RESOLVED and before is not None
+        state = before if ended and before is not None else self._stated(alert, before, decided.verdict)
+        self._put(identity, pulse, state)
+        self._touched.pop((identity, pulse.occurrence), None)
+        self._whole[(identity, pulse.occurrence)] = (state, pulse)
+        if decided.tell is not None:
+            self._tell_groups(offset, index, identity, before, state, pulse, decided.tell, accepted_at)
+
+    def _stated(self, alert: Alert, before: AlertState | None, verdict: Verdict) -> AlertState:
+        body = codec.decode_body(alert.body)
+        same_labels = before is not None and codec.decode_body(before.body).labels == body.labels
+        kept = before is not None and same_labels and before.config_version == self._config_version
+        groups = before.groups if kept and before is not None else self._groups(alert.team, body)
+        known_print = before.fingerprint if same_labels and before is not None else keys.fingerprint(body.labels)
+        if verdict is Verdict.RESOLVED:
+            groups = ()
+        return AlertState(
+            team=alert.team,
+            fingerprint=known_print,
+            body=alert.body,
+            groups=groups,
+            config_version=self._config_version,
+        )
+
+    def _groups(self, team: str, body: AlertBody) -> tuple[GroupRef, ...]:
+        config = self.logic.configs[self._config_version]
+        found = []
+        for route in routing.routes_for(config.route, body.labels):
+            labels = routing.group_labels(route, body.labels)
+            group = keys.hashed(keys.group_of(team, route.id, labels.items()))
+            found.append(GroupRef(group, route.id, labels))
+        return tuple(found)
+
+    def _duplicate(self, identity: str, known: Pulse | None, pulse: Pulse) -> None:
+        at = (identity, pulse.occurrence)
+        written = at in self._whole or at in self._touched
+        if written or known is None or self._now - known.row_at >= self.logic.row_interval:
+            pulse = dedup.in_row(pulse, self._now)
+            if at in self._whole:
+                self._whole[at] = (self._whole[at][0], pulse)
+            else:
+                self._touched[at] = pulse
+        elif known.dirty_from < 0:
+            self._arm.append((identity, pulse))
+        self._put(identity, pulse, None)
+
+    def _tell_again(self, offset: int, index: int, identity: str, accepted_at: datetime) -> None:
+        """A rebuilt row has this event already: only make sure that its groups know."""
+        pulse = self._pulse(identity)
+        if pulse is None or pulse.offset != offset:
+            return
+        state = self._state(identity)
+        tell = Change.FIRED if pulse.firing else Change.RESOLVED
+        self._tell_groups(offset, index, identity, None, state, pulse, tell, accepted_at)
+
+    def _tell_groups(  # noqa: PLR0913, PLR0917 - one record's worth of facts
+        self,
+        offset: int,
+        index: int,
+        identity: str,
+        before: AlertState | None,
+        state: AlertState,
+        pulse: Pulse,
+        tell: Change,
+        accepted_at: datetime,
+        *,
+        by_timeout: bool = False,
+    ) -> None:
+        sent = {ref.group for ref in before.groups} if before is not None else set()
+        wanted = {ref.group for ref in state.groups}
+        for ref in (ref for ref in (before.groups if before is not None else ()) if ref.group not in wanted):
+            self._tell(ref, offset, index, identity, state, pulse, Change.LEFT, accepted_at, by_timeout=by_timeout)
+        for ref in state.groups:
+            change = Change.FIRED if tell is Change.CHANGED and ref.group not in sent else tell
+            self._tell(ref, offset, index, identity, state, pulse, change, accepted_at, by_timeout=by_timeout)
+
+    def _tell(  # noqa: PLR0913, PLR0917 - one record's worth of facts
+        self,
+        ref: GroupRef,
+        offset: int,
+        index: int,
+        identity: str,
+        state: AlertState,
+        pulse: Pulse,
+        change: Change,
+        accepted_at: datetime,
+        *,
+        by_timeout: bool,
+    ) -> None:
+        told = MemberChange(
+            change=change,
+            group=ref.group,
+            route=ref.route,
+            group_labels=ref.labels,
+            team=state.team,
+            identity=identity,
+            fingerprint=state.fingerprint,
+            occurrence=pulse.occurrence,
+            revision=pulse.revision,
+            starts_at=pulse.starts_at,
+            ends_at=pulse.ends_at,
+            accepted_at=accepted_at,
+            cause=offset,
+            index=index,
+            cause_partition=self.partition.view.partition,
+            body=state.body,
+            by_timeout=by_timeout,
+        )
+        self._told.setdefault(keys.partition_of(ref.group, self.logic.settings.partitions), []).append(told)
+
+    def _reject(self, offset: int, item: Rejected, batch: AlertBatch, accepted_at: datetime) -> None:
+        self._counts[Verdict.REJECTED] += 1
+        reason = f"{item.field}: {item.reason}" if item.field else item.reason
+        key = (offset, Verdict.REJECTED, item.event_id, 0, reason)
+        self._verdicts[key] = ([item.event_id], batch.via, accepted_at, self._now)
+        self._sizes[key] = 1
+        self._rejected.append(item)
+        self.dead.append(
+            DeadRow(
+                event_id=item.event_id,
+                team=item.team,
+                source=item.source,
+                field=item.field,
+                reason=item.reason.replace("\x00", "\ufffd"),
+                body=item.body[:65536],
+                content_type=item.content_type,
+                via=batch.via,
+                received_at=accepted_at,
+            )
+        )
+
+    def _count(  # noqa: PLR0913, PLR0917 - one verdict's worth of facts
+        self, offset: int, verdict: Verdict, alert: Alert, occurrence: int, reason: str, batch: AlertBatch,
+        accepted_at: datetime,
+    ) -> None:  # fmt: skip
+        self._counts[verdict] += 1
+        key = (offset, verdict, alert.identity, occurrence, reason)
+        row = self._verdicts.get(key)
+        if row is None:
+            row = self._verdicts[key] = ([], batch.via, accepted_at, self._now)
+        keep = self.logic.settings.verdict_event_ids
+        if keep == "all" or (keep == "first" and not row[0]):
+            row[0].append(alert.event_id)
+        self._sizes[key] = self._sizes.get(key, 0) + 1
+
+    def _tick(self, offset: int, tick: Tick) -> None:
+        self._now = max(self._now, tick.due_at)
+        self._ticked = True
+        taken = self.partition.deadlines.take(tick.due_at, TICK_LIMIT)
+        self._taken.extend(taken)
+        for index, (_, what, identity) in enumerate(taken):
+            pulse = self._pulse(identity)
+            if pulse is None:
+                continue
+            if what == _TIMEOUT:
+                self._time_out(offset, index, identity, pulse, tick)
+            elif what == _ROW and pulse.dirty_from >= 0:
+                flushed = dedup.in_row(pulse, self._now)
+                self._put(identity, flushed, None)
+                self._touched[(identity, pulse.occurrence)] = flushed
+            elif what == _DROP:
+                self._drop(identity, pulse, tick)
+        self._expire_events()
+
+    def _time_out(self, offset: int, index: int, identity: str, pulse: Pulse, tick: Tick) -> None:
+        ended = dedup.timed_out(pulse, due_at=tick.due_at, now=self._now, offset=offset)
+        if ended is None:
+            if pulse.firing and pulse.timeout_at is not None:
+                self._arm.append((identity, pulse))
+            return
+        state = self._state(identity)
+        self._put(identity, ended, state)
+        self._touched.pop((identity, ended.occurrence), None)
+        self._whole[(identity, ended.occurrence)] = (state, ended)
+        self._tell_groups(
+            offset, index, identity, state, state, ended, Change.RESOLVED, self._now, by_timeout=True
+        )
+
+    def _drop(self, identity: str, pulse: Pulse, tick: Tick) -> None:
+        if pulse.firing:
+            return
+        if pulse.last_seen_at + HELD > tick.due_at or pulse.dirty_from >= 0:
+            self._arm.append((identity, pulse))
+            return
+        self._pulses[identity] = None
+        self._dirty[identity] = None
+        self.overlay.put(PULSES, identity, None)
+        self.overlay.put(ALERT_TABLE, identity, None)
+
+    def _configure(self, offset: int, record: ConfigChanged) -> None:
+        self._now = max(self._now, record.announced_at)
+        if record.version <= self._config_version:
+            return
+        self._config_version = record.version
+        for index, identity in enumerate(list(self.partition.view.tables[PULSES])):
+            pulse = self._pulse(identity)
+            if pulse is None or not pulse.firing:
+                continue
+            before = self._state(identity)
+            groups = self._groups(before.team, codec.decode_body(before.body))
+            state = msgspec.structs.replace(before, groups=groups, config_version=record.version)
+            pulse = dedup.in_row(msgspec.structs.replace(pulse, revision=pulse.revision + 1, offset=offset), self._now)
+            self._put(identity, pulse, state)
+            self._whole[(identity, pulse.occurrence)] = (state, pulse)
+            self._tell_groups(offset, index, identity, before, state, pulse, Change.CHANGED, self._now)
+
+    def _expire_events(self) -> None:
+        oldest = self._now - self.logic.recent_window
+        spare = len(self.partition.recent) - self.logic.settings.recent_cap
+        for key, (at, ids) in self.partition.chunks.items():
+            if at >= oldest and spare <= 0:
+                break
+            if key in self.overlay.changes.get(RECENT, {}):
+                spare -= len(ids)
+                continue
+            self._forgotten.append(key)
+            self.overlay.put(RECENT, key, None)
+            spare -= len(ids)
+
+    def _pulse(self, identity: str) -> Pulse | None:
+        if identity in self._pulses:
+            return self._pulses[identity]
+        value = self.partition.view.tables[PULSES].get(identity)
+        pulse = _pulse.decode(value) if value is not None else None
+        self._pulses[identity] = pulse
+        return pulse
+
+    def _state(self, identity: str) -> AlertState:
+        state = self._states.get(identity)
+        if state is None:
+            state = self._states[identity] = _state.decode(self.partition.view.tables[ALERT_TABLE][identity])
+        return state
+
+    def _put(self, identity: str, pulse: Pulse, state: AlertState | None) -> None:
+        self._pulses[identity] = pulse
+        self._dirty[identity] = pulse.dirty_from if pulse.dirty_from >= 0 else None
+        if state is not None:
+            self._states[identity] = state
+            self.overlay.put(ALERT_TABLE, identity, codec.encode(state))
+            self._arm.append((identity, pulse))
+        self.overlay.put(PULSES, identity, b"")  # encoded once, by `finish`
+
+    def finish(self) -> None:
+        """Encode the pulses that the step leaves."""
+        changed = self.overlay.changes.get(PULSES, {})
+        for identity in changed:
+            pulse = self._pulses[identity]
+            changed[identity] = codec.encode(pulse) if pulse is not None else None
+
+    def alert_rows(self) -> list[AlertRow]:
+        """Whole rows of alerts that are new, changed or ended."""
+        return [
+            _row(identity, self.partition.view.partition, state, pulse)
+            for (identity, _), (state, pulse) in self._whole.items()
+        ]
+
+    def touch_rows(self) -> list[TouchRow]:
+        """Rows of which only counts move."""
+        return [
+            TouchRow(
+                identity,
+                pulse.occurrence,
+                pulse.revision,
+                pulse.last_seen_at,
+                pulse.ends_at,
+                pulse.count,
+                codec.encode(dedup.in_row(pulse, self._now)),
+            )
+            for (identity, _), pulse in self._touched.items()
+        ]
+
+    def verdict_rows(self) -> list[VerdictRow]:
+        """One row for each alert, verdict and record."""
+        return [
+            (
+                self.logic.log_id,
+                self.partition.view.partition,
+                offset,
+                verdict.value,
+                identity if verdict is not Verdict.REJECTED else None,
+                occurrence if verdict is not Verdict.REJECTED else None,
+                self._sizes[(offset, verdict, identity, occurrence, reason)],
+                ids,
+                reason.replace("\x00", "\ufffd"),
+                via,
+                accepted_at,
+                decided_at,
+            )
+            for (offset, verdict, identity, occurrence, reason), (ids, via, accepted_at, decided_at) in (
+                self._verdicts.items()
+            )
+        ]
+
+    def outgoing(self) -> Iterable[Outgoing]:
+        """What the groups hear, and the refused events."""
+        inputs = topic_name(self.logic.settings.app_prefix, INPUTS)
+        for number, changes in self._told.items():
+            for start in range(0, len(changes), BATCH_LIMIT):
+                part = tuple(changes[start : start + BATCH_LIMIT])
+                batch = InputBatch(log_id=self.logic.log_id, accepted_at=self._now, items=part)
+                yield Outgoing(inputs, number, part[0].group.encode(), codec.encode(batch))
+        dead = topic_name(self.logic.settings.app_prefix, DEAD_LETTERS)
+        for item in self._rejected:
+            number = event_hash(item.event_id) % self.logic.settings.partitions
+            yield Outgoing(dead, number, item.event_id.encode("utf-8", "replace"), codec.encode(item))
+
+    def advance(self, offset: int) -> Advance:
+        """The progress row after the step."""
+        safe = offset
+        for identity, first in self.partition.dirty.items():
+            if self._dirty.get(identity, first) is not None:
+                safe = min(safe, first - 1)
+                break
+        behind = [first for first in self._dirty.values() if first is not None]
+        safe = min([safe, *(first - 1 for first in behind)])
+        return Advance(
+            partition=self.partition.view.partition,
+            epoch=self.partition.view.epoch,
+            applied=offset,
+            safe=safe,
+            config_version=self._config_version,
+            watermark=self._now,
+            counts=tuple(self._counts[verdict] for verdict in _ORDER),  # type: ignore[arg-type]
+        )
+
+    def abort(self) -> None:
+        """Give deadlines back."""
+        self.partition.deadlines.put_back(self._taken)
+        self._taken = []
+
+    def committed(self) -> None:
+        """Fold the step into the partition."""
+        partition = self.partition
+        partition.watermark, partition.config_version = self._now, self._config_version
+        if self._ticked:
+            partition.tick_sent = False
+        for key in self._forgotten:
+            partition.forget(key)
+        for key, (at, ids) in self._new_ids.items():
+            partition.remember(key, at, ids)
+        for identity, first in self._dirty.items():
+            if first is None:
+                partition.dirty.pop(identity, None)
+            else:
+                partition.dirty.setdefault(identity, first)
+        for identity, pulse in self._arm:
+            arm(partition.deadlines, identity, pulse, self.logic.row_interval)
+        for verdict, count in self._counts.items():
+            if count and not self.replaying:
+                metrics.events.labels(verdict).inc(count)
+
+
+def _poison(item: Alert | Rejected, why: str) -> Rejected:
+    if isinstance(item, Rejected):
+        return msgspec.structs.replace(item, reason=f"{item.reason}; {why}", body=b"")
+    return Rejected(
+        event_id=item.event_id,
+        source="poison",
+        field="",
+        reason=f"could not be handled: {why}",
+        body=codec.encode(item)[:65536],
+        content_type="application/vnd.incidents.alert",
+        team=item.team,
+        replay_of=item.replay_of,
+    )
+
+
+def _row(identity: str, partition: int, state: AlertState, pulse: Pulse) -> AlertRow:
+    body = codec.decode_body(state.body)
+    return AlertRow(
+        identity=identity,
+        occurrence=pulse.occurrence,
+        partition=partition,
+        team=state.team,
+        fingerprint=state.fingerprint,
+        source=body.source,
+        status="firing" if pulse.firing else "resolved",
+        severity=body.severity,
+        kind=body.kind,
+        summary=body.summary,
+        description=body.description,
+        labels=json.dumps(body.labels),
+        annotations=json.dumps(body.annotations),
+        links=json.dumps([{"href": link.href, "text": link.text} for link in body.links]),
+        starts_at=pulse.starts_at,
+        ends_at=pulse.ends_at,
+        first_seen_at=pulse.first_seen_at,
+        last_seen_at=pulse.last_seen_at,
+        event_count=pulse.count,
+        revision=pulse.revision,
+        groups=",".join(ref.group for ref in state.groups),
+        state=codec.encode(state),
+        pulse=codec.encode(dedup.in_row(pulse, pulse.row_at)),
+    )

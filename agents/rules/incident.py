@@ -1,0 +1,244 @@
+"""A group, its members and its incident: pure decisions of (state, change, now).
+
+An incident is one occurrence of a group. It opens with the first firing,
+resolves with the last end, reopens when a firing follows within the reopen
+window, and after that a new one names it as predecessor.
+"""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+
+from agents.rules.notify_log import Pending, Told
+from streams.keys import derived_id
+from streams.records import AlertBody, Change, IncidentStatus, Kind, MemberChange, Severity
+
+TITLE_LENGTH: Final = 255
+_ACTIVE: Final = (IncidentStatus.OPEN, IncidentStatus.ACKNOWLEDGED)
+
+
+class GroupState(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """A group and its newest incident.
+
+    `firing` counts firing members by severity, worst first. `revision` grows
+    with every change and never repeats; `decision` counts notify decisions.
+    """
+
+    team: str
+    route: str
+    labels: dict[str, str]
+    receiver: str
+    config_version: int
+    revision: int
+    incident_id: str
+    status: IncidentStatus
+    severity: Severity
+    kind: Kind
+    title: str
+    description: str
+    opened_at: datetime
+    updated_at: datetime
+    resolved_at: datetime | None = None
+    acknowledged_at: datetime | None = None
+    predecessor_id: str = ""
+    reopened: int = 0
+    firing: tuple[int, ...] = (0,) * len(Severity)
+    members: int = 0
+    decision: int = 0
+    next_flush_at: datetime | None = None
+    told: dict[str, Told] = {}
+    pending: dict[str, Pending] = {}
+
+    @property
+    def active(self) -> bool:
+        """Whether the incident is open or acknowledged."""
+        return self.status in _ACTIVE
+
+
+class Member(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """One alert in one group, as the group last heard of it."""
+
+    identity: str
+    fingerprint: str
+    occurrence: int
+    revision: int
+    firing: bool
+    severity: Severity
+    starts_at: datetime
+    ends_at: datetime | None
+    joined_at: datetime
+    incident_id: str
+    body: bytes
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One line of an incident's timeline."""
+
+    name: str
+    detail: dict[str, object]
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """A group and member after a change; a member of None has left. Events are for the timeline."""
+
+    group: GroupState
+    member: Member | None
+    events: tuple[Event, ...]
+
+
+def apply(
+    group: GroupState | None,
+    member: Member | None,
+    change: MemberChange,
+    body: AlertBody,
+    *,
+    log_id: str,
+    receiver: str,
+    config_version: int,
+    reopen_window: timedelta,
+    now: datetime,
+) -> Applied | None:
+    """The group after one alert's change, or None when it is nothing new to it."""
+    if member is not None and change.revision <= member.revision:
+        return None
+    if change.change in (Change.FIRED, Change.CHANGED):
+        header, events = _active_group(
+            group, change, body, log_id=log_id, receiver=receiver, config_version=config_version,
+            reopen_window=reopen_window, now=now,
+        )  # fmt: skip
+        return _fired(header, member, change, body, events, now)
+    if group is None or member is None:
+        return None
+    if change.change is Change.RESOLVED:
+        return _resolved(group, member, change, now)
+    return _left(group, member, change, now)
+
+
+def _active_group(
+    group: GroupState | None,
+    change: MemberChange,
+    body: AlertBody,
+    *,
+    log_id: str,
+    receiver: str,
+    config_version: int,
+    reopen_window: timedelta,
+    now: datetime,
+) -> tuple[GroupState, list[Event]]:
+    if group is not None and group.active:
+        return group, []
+    if group is not None and group.resolved_at is not None and change.accepted_at - group.resolved_at <= reopen_window:
+        reopened = msgspec.structs.replace(
+            group, status=IncidentStatus.OPEN, resolved_at=None, acknowledged_at=None, reopened=group.reopened + 1
+        )
+        return reopened, [Event("reopened", {"by": change.identity, "times": reopened.reopened})]
+    incident_id = str(derived_id("incident", change.group, log_id, change.cause_partition, change.cause, change.index))
+    opened = GroupState(
+        team=change.team,
+        route=change.route,
+        labels=change.group_labels,
+        receiver=receiver,
+        config_version=config_version,
+        revision=max(group.revision if group else 0, int(now.timestamp() * 1000)),
+        incident_id=incident_id,
+        status=IncidentStatus.OPEN,
+        severity=body.severity,
+        kind=body.kind,
+        title=title_of(body, change.group_labels),
+        description=body.description or body.annotations.get("description", ""),
+        opened_at=change.accepted_at,
+        updated_at=now,
+        predecessor_id=group.incident_id if group else "",
+        members=group.members if group else 0,
+        decision=group.decision if group else 0,
+        next_flush_at=group.next_flush_at if group else None,
+        told=group.told if group else {},
+        pending=group.pending if group else {},
+    )
+    event = Event("opened", {"by": change.identity, "severity": body.severity, "predecessor": opened.predecessor_id})
+    return opened, [event]
+
+
+def _fired(
+    group: GroupState, member: Member | None, change: MemberChange, body: AlertBody, events: list[Event], now: datetime
+) -> Applied:
+    firing = list(group.firing)
+    if member is not None and member.firing:
+        firing[member.severity.rank] -= 1
+    firing[body.severity.rank] += 1
+    again = member is not None and member.firing and member.occurrence == change.occurrence
+    if not again:
+        events.append(Event("alert fired", {"alert": change.identity, "summary": body.summary}))
+    elif change.change is Change.CHANGED:
+        events.append(Event("alert changed", {"alert": change.identity, "summary": body.summary}))
+    worst = _worst(tuple(firing), group.severity)
+    if worst is not group.severity and group.members:
+        events.append(Event("severity", {"before": group.severity, "after": worst}))
+    after = _moved(group, tuple(firing), worst, group.members + (member is None), now)
+    joined = Member(
+        identity=change.identity,
+        fingerprint=change.fingerprint,
+        occurrence=change.occurrence,
+        revision=change.revision,
+        firing=True,
+        severity=body.severity,
+        starts_at=change.starts_at,
+        ends_at=None,
+        joined_at=member.joined_at if again and member is not None else change.accepted_at,
+        incident_id=group.incident_id,
+        body=change.body,
+    )
+    return Applied(after, joined, tuple(events))
+
+
+def _resolved(group: GroupState, member: Member, change: MemberChange, now: datetime) -> Applied | None:
+    if not member.firing:
+        newer = msgspec.structs.replace(member, revision=change.revision, ends_at=change.ends_at)
+        return Applied(_moved(group, group.firing, group.severity, group.members, now), newer, ())
+    ended = msgspec.structs.replace(member, firing=False, revision=change.revision, ends_at=change.ends_at)
+    name = "alert timed out" if change.by_timeout else "alert resolved"
+    return _ended(group, member, ended, change, Event(name, {"alert": member.identity}), group.members, now)
+
+
+def _left(group: GroupState, member: Member, change: MemberChange, now: datetime) -> Applied:
+    event = Event("alert left", {"alert": member.identity, "why": "the configuration sends it elsewhere"})
+    if not member.firing:
+        return Applied(_moved(group, group.firing, group.severity, group.members - 1, now), None, (event,))
+    return _ended(group, member, None, change, event, group.members - 1, now)
+
+
+def _ended(
+    group: GroupState, member: Member, after: Member | None, change: MemberChange, event: Event, members: int,
+    now: datetime,
+) -> Applied:  # fmt: skip
+    firing = list(group.firing)
+    firing[member.severity.rank] -= 1
+    events = [event]
+    worst = _worst(tuple(firing), group.severity)
+    header = _moved(group, tuple(firing), worst, members, now)
+    if not any(firing) and group.active:
+        header = msgspec.structs.replace(header, status=IncidentStatus.RESOLVED, resolved_at=change.accepted_at)
+        events.append(Event("resolved", {"by": "its alerts"}))
+    elif worst is not group.severity:
+        events.append(Event("severity", {"before": group.severity, "after": worst}))
+    return Applied(header, after, tuple(events))
+
+
+def _moved(
+    group: GroupState, firing: tuple[int, ...], severity: Severity, members: int, now: datetime
+) -> GroupState:
+    return msgspec.structs.replace(
+        group, firing=firing, severity=severity, members=members, revision=group.revision + 1, updated_at=now
+    )
+
+
+def _worst(firing: tuple[int, ...], otherwise: Severity) -> Severity:
+    return next((severity for severity in Severity if firing[severity.rank]), otherwise)
+
+
+def title_of(body: AlertBody, group_labels: dict[str, str]) -> str:
+    """What people read first, at most 255 characters."""
+    named = body.summary or body.labels.get("alertname", "")
+    text = " ".join((named or ", ".join(f"{k}={v}" for k, v in sorted(group_labels.items()) if v)).split())
+    return text[:TITLE_LENGTH] or "alert"
