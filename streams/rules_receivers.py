@@ -97,14 +97,18 @@ def _webhook(node: Node, channel: str, index: int, http_defaults: dict[str, Any]
     fields = node.fields(_WEBHOOK, _WEBHOOK_NOT_YET)
     if "url" not in fields:
         raise node.error("has no url", "give it a `url`")
-    http = http_options(fields["http_config"]) if "http_config" in fields else http_defaults
-    limit = fields["max_alerts"].count() if "max_alerts" in fields else 0
+    options = dict(http_options(fields["http_config"]) if "http_config" in fields else http_defaults)
+    send_resolved = fields["send_resolved"].flag() if "send_resolved" in fields else True
+    if not send_resolved:
+        options["send_resolved"] = False
+    if "max_alerts" in fields and (limit := fields["max_alerts"].count()):
+        options["max_alerts"] = limit
     return Integration(
         channel=channel,
         index=index,
         target=_url(fields["url"]),
-        send_resolved=fields["send_resolved"].flag() if "send_resolved" in fields else True,
-        options={**http, **({"max_alerts": limit} if limit else {})},
+        send_resolved=send_resolved,
+        options=options,
     )
 
 

@@ -37,5 +37,5 @@ class Breaker(msgspec.Struct, frozen=True):
         failures = self.failures + 1
         if failures < THRESHOLD:
             return Breaker(failures, self.closed_at)
-        pause = min(FIRST * 2 ** min(failures - THRESHOLD, 10), CAP)
+        pause = min(FIRST * (1 << min(failures - THRESHOLD, 10)), CAP)
         return Breaker(failures, max(self.closed_at, now + pause.total_seconds()))

@@ -29,6 +29,6 @@ def after(
 
 def backoff(task_id: uuid.UUID, attempt: int) -> timedelta:
     """Exponential with full jitter; the same for the same task and attempt, so a replay agrees."""
-    ceiling = min(FIRST * 2 ** min(attempt - 1, 10), CAP)
+    ceiling = min(FIRST * (1 << min(attempt - 1, 10)), CAP)
     share = random.Random(f"{task_id}/{attempt}").random()  # noqa: S311 - jitter, not a secret
     return max(LEAST, ceiling * share)

@@ -92,6 +92,7 @@ global:
         "authorization": "Bearer token",
         "headers": [["X-Team", "one"], ["X-Team", "two"]],
         "max_alerts": 3,
+        "send_resolved": False,
     }
     assert (second.index, second.send_resolved, second.options) == (1, True, {"basic_auth": ["u", "p"]})
     assert config.resolve_timeout == timedelta(minutes=1)
