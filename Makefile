@@ -22,17 +22,14 @@ help: ## list the targets
 
 .PHONY: run
 run: $(STAMP) ## start everything on this machine and serve until Ctrl-C (WORKERS=N, KAFKA=apache|tansu)
-	@$(PACKAGES) rabbitmq-server
 	@exec $(BIN)/incidents run
 
 .PHONY: demo
 demo: $(STAMP) ## the same, fed with a sample storm; ONCE=1 stops afterwards and checks the sums
-	@$(PACKAGES) rabbitmq-server
 	@exec $(BIN)/incidents demo
 
 .PHONY: load
 load: $(STAMP) ## 1,000 messages/s for 60 s, against a running system or one of its own (REPORT=FILE)
-	@$(PACKAGES) rabbitmq-server
 	@exec $(BIN)/incidents load
 
 .PHONY: test

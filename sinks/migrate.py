@@ -27,6 +27,8 @@ _DAY: Final = re.compile(r"_(\d{8})$")
 _MIGRATING: Final = 7_301_946_001
 _PARTITIONING: Final = 7_301_946_002
 _MAINTENANCE: Final = "postgres"
+# Without it a statement whose client was killed would run on and hold the lock.
+_SESSION: Final = {"client_connection_check_interval": "1s", "statement_timeout": "0", "TimeZone": "UTC"}
 
 _LEDGER: Final = """
 CREATE TABLE IF NOT EXISTS schema_migrations (
@@ -173,7 +175,7 @@ def partition_name(table: str, day: date) -> str:
 
 async def _connected(database_url: str, progress: Callable[[str], None]) -> "Conn":
     try:
-        return await asyncpg.connect(database_url)
+        return await asyncpg.connect(database_url, server_settings=_SESSION)
     except asyncpg.InvalidCatalogNameError:
         name = unquote(urlsplit(database_url).path.lstrip("/"))
         progress(f"creating the database {name}")
@@ -185,7 +187,7 @@ async def _connected(database_url: str, progress: Callable[[str], None]) -> "Con
         pass  # another run made it at the same moment
     finally:
         await admin.close()
-    return await asyncpg.connect(database_url)
+    return await asyncpg.connect(database_url, server_settings=_SESSION)
 
 
 async def _applied(conn: "Conn") -> dict[str, str]:
@@ -204,10 +206,13 @@ async def _apply(conn: "Conn", one: Migration, progress: Callable[[str], None]) 
 
 
 async def _absent(conn: "Conn", wanted: list[tuple[str, date]]) -> list[tuple[str, date]]:
-    names = [partition_name(table, day) for table, day in wanted]
-    rows = await conn.fetch("SELECT name FROM unnest($1::text[]) AS name WHERE to_regclass(name) IS NULL", names)
-    absent = {row["name"] for row in rows}
-    return [item for item, name in zip(wanted, names, strict=True) if name in absent]
+    # Not to_regclass: it may answer from a cache that an advisory lock does not renew.
+    rows = await conn.fetch(
+        "SELECT relname FROM pg_class WHERE relname = ANY ($1) AND relnamespace = current_schema()::regnamespace",
+        [partition_name(table, day) for table, day in wanted],
+    )
+    present = {row["relname"] for row in rows}
+    return [(table, day) for table, day in wanted if partition_name(table, day) not in present]
 
 
 async def _add_partition(conn: "Conn", table: str, day: date) -> None:

@@ -7,16 +7,17 @@ has the broker's partition count, and keys would fall on the wrong partitions.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from itertools import chain
 from typing import Any, Final
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
 
 from streams.settings import PREFIX, Settings
+from streams.tables import TABLES_OF
 from streams.topics import TOPICS, Topic, topic_name
 
 PIPELINE: Final = "pipeline"
-TABLES: Final = ("alerts", "pulses", "recent", "groups", "members", "rules")
 _CHANGELOG_BYTES: Final = 1 << 20
 _PATIENCE_S: Final = 60.0
 _PAUSE_S: Final = 0.1
@@ -40,7 +41,8 @@ def wanted_topics(settings: Settings) -> dict[str, NewTopic]:
     The changelogs are declared and stay empty: Faust needs them to route table
     keys and to keep partitions where they are.
     """
-    changelogs = (Topic(f"{PIPELINE}-{table}-changelog", retention_bytes=_CHANGELOG_BYTES) for table in TABLES)
+    tables = chain.from_iterable(TABLES_OF.values())
+    changelogs = (Topic(f"{PIPELINE}-{table}-changelog", retention_bytes=_CHANGELOG_BYTES) for table in tables)
     names = {topic_name(settings.app_prefix, topic.name): topic for topic in (*TOPICS, *changelogs)}
     copies = settings.kafka_replication
     return {

@@ -1,0 +1,395 @@
+-- What the migrations lead to; made from them, for reading.
+
+CREATE TABLE public.alerts (
+    identity text NOT NULL,
+    occurrence bigint NOT NULL,
+    partition integer NOT NULL,
+    team text NOT NULL,
+    fingerprint text NOT NULL,
+    source text NOT NULL,
+    status text NOT NULL,
+    severity text NOT NULL,
+    kind text NOT NULL,
+    summary text NOT NULL,
+    description text NOT NULL,
+    labels jsonb NOT NULL,
+    annotations jsonb NOT NULL,
+    links jsonb NOT NULL,
+    starts_at timestamp with time zone NOT NULL,
+    ends_at timestamp with time zone,
+    first_seen_at timestamp with time zone NOT NULL,
+    last_seen_at timestamp with time zone NOT NULL,
+    event_count bigint NOT NULL,
+    revision bigint NOT NULL,
+    groups text[] DEFAULT '{}'::text[] NOT NULL,
+    state bytea NOT NULL,
+    pulse bytea NOT NULL,
+    committed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT alerts_check CHECK (((status = 'firing'::text) OR (ends_at IS NOT NULL))),
+    CONSTRAINT alerts_event_count_check CHECK ((event_count >= 0)),
+    CONSTRAINT alerts_occurrence_check CHECK ((occurrence >= 1)),
+    CONSTRAINT alerts_status_check CHECK ((status = ANY (ARRAY['firing'::text, 'resolved'::text])))
+);
+
+CREATE TABLE public.config_versions (
+    version bigint NOT NULL,
+    digest text NOT NULL,
+    body text NOT NULL,
+    applied_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    applied_by text NOT NULL
+);
+
+ALTER TABLE public.config_versions ALTER COLUMN version ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.config_versions_version_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.dead_letters (
+    event_id text NOT NULL,
+    team text NOT NULL,
+    source text NOT NULL,
+    field text NOT NULL,
+    reason text NOT NULL,
+    body bytea NOT NULL,
+    content_type text NOT NULL,
+    via text NOT NULL,
+    received_at timestamp with time zone NOT NULL,
+    state text DEFAULT 'waiting'::text NOT NULL,
+    changed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT dead_letters_body_check CHECK ((octet_length(body) <= 65536)),
+    CONSTRAINT dead_letters_state_check CHECK ((state = ANY (ARRAY['waiting'::text, 'replayed'::text, 'dropped'::text])))
+);
+
+CREATE TABLE public.decisions (
+    group_key text NOT NULL,
+    seq bigint NOT NULL,
+    incident_id uuid,
+    identity text,
+    decision text NOT NULL,
+    reason text NOT NULL,
+    detail jsonb NOT NULL,
+    decided_at timestamp with time zone NOT NULL
+)
+PARTITION BY RANGE (decided_at);
+
+CREATE TABLE public.decisions_other (
+    group_key text CONSTRAINT decisions_group_key_not_null NOT NULL,
+    seq bigint CONSTRAINT decisions_seq_not_null NOT NULL,
+    incident_id uuid,
+    identity text,
+    decision text CONSTRAINT decisions_decision_not_null NOT NULL,
+    reason text CONSTRAINT decisions_reason_not_null NOT NULL,
+    detail jsonb CONSTRAINT decisions_detail_not_null NOT NULL,
+    decided_at timestamp with time zone CONSTRAINT decisions_decided_at_not_null NOT NULL
+);
+
+CREATE TABLE public.groups (
+    group_key text NOT NULL,
+    partition integer NOT NULL,
+    team text NOT NULL,
+    route text NOT NULL,
+    labels jsonb NOT NULL,
+    revision bigint NOT NULL,
+    state bytea NOT NULL,
+    updated_at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE public.incident_alerts (
+    incident_id uuid NOT NULL,
+    identity text NOT NULL,
+    occurrence bigint NOT NULL,
+    group_key text NOT NULL,
+    partition integer NOT NULL,
+    firing boolean NOT NULL,
+    revision bigint NOT NULL,
+    joined_at timestamp with time zone NOT NULL,
+    ended_at timestamp with time zone,
+    state bytea,
+    committed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+CREATE TABLE public.incidents (
+    id uuid NOT NULL,
+    title character varying(255) NOT NULL,
+    description text NOT NULL,
+    severity character varying(20) NOT NULL,
+    status character varying(20) NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone NOT NULL,
+    team text NOT NULL,
+    kind text NOT NULL,
+    parent_id uuid,
+    predecessor_id uuid,
+    group_key text NOT NULL,
+    group_labels jsonb NOT NULL,
+    route text NOT NULL,
+    receiver text NOT NULL,
+    partition integer NOT NULL,
+    revision bigint NOT NULL,
+    reopened integer DEFAULT 0 NOT NULL,
+    acknowledged_at timestamp with time zone,
+    resolved_at timestamp with time zone,
+    committed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT incidents_check CHECK (((((status)::text = 'resolved'::text) = (resolved_at IS NOT NULL)) OR ((status)::text = 'merged'::text))),
+    CONSTRAINT incidents_check1 CHECK (((parent_id IS NULL) OR (parent_id <> id))),
+    CONSTRAINT incidents_check2 CHECK (((predecessor_id IS NULL) OR (predecessor_id <> id))),
+    CONSTRAINT incidents_severity_check CHECK (((severity)::text = ANY ((ARRAY['critical'::character varying, 'error'::character varying, 'warning'::character varying, 'info'::character varying, 'unknown'::character varying])::text[]))),
+    CONSTRAINT incidents_status_check CHECK (((status)::text = ANY ((ARRAY['open'::character varying, 'acknowledged'::character varying, 'resolved'::character varying, 'merged'::character varying])::text[])))
+);
+
+CREATE TABLE public.log_lives (
+    log_id text NOT NULL,
+    accepted_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    accepted_by text DEFAULT 'start'::text NOT NULL
+);
+
+CREATE TABLE public.notices (
+    id uuid NOT NULL,
+    incident_id uuid NOT NULL,
+    decision integer NOT NULL,
+    body jsonb NOT NULL,
+    created_at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE public.notification_tasks (
+    id uuid NOT NULL,
+    notice_id uuid NOT NULL,
+    incident_id uuid NOT NULL,
+    group_key text NOT NULL,
+    team text NOT NULL,
+    decision integer NOT NULL,
+    receiver text NOT NULL,
+    integration integer NOT NULL,
+    channel text NOT NULL,
+    target text NOT NULL,
+    options jsonb NOT NULL,
+    reason text NOT NULL,
+    state text DEFAULT 'due'::text NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    due_at timestamp with time zone NOT NULL,
+    lease_until timestamp with time zone,
+    lease_owner text,
+    last_reason text DEFAULT ''::text NOT NULL,
+    last_detail text DEFAULT ''::text NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    finished_at timestamp with time zone,
+    told_group boolean DEFAULT false NOT NULL,
+    CONSTRAINT notification_tasks_check CHECK (((finished_at IS NOT NULL) = (state = ANY (ARRAY['sent'::text, 'failed'::text])))),
+    CONSTRAINT notification_tasks_check1 CHECK (((lease_until IS NOT NULL) = (state = 'sending'::text))),
+    CONSTRAINT notification_tasks_state_check CHECK ((state = ANY (ARRAY['due'::text, 'sending'::text, 'sent'::text, 'failed'::text])))
+);
+
+CREATE TABLE public.schema_migrations (
+    name text NOT NULL,
+    checksum text NOT NULL,
+    applied_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+CREATE TABLE public.stream_progress (
+    log_id text NOT NULL,
+    topic text NOT NULL,
+    partition integer NOT NULL,
+    epoch bigint NOT NULL,
+    applied bigint DEFAULT '-1'::integer NOT NULL,
+    safe bigint DEFAULT '-1'::integer NOT NULL,
+    config_version bigint DEFAULT 0 NOT NULL,
+    watermark timestamp with time zone DEFAULT '1970-01-01 00:00:00+00'::timestamp with time zone NOT NULL,
+    received bigint DEFAULT 0 NOT NULL,
+    new bigint DEFAULT 0 NOT NULL,
+    changed bigint DEFAULT 0 NOT NULL,
+    resolved bigint DEFAULT 0 NOT NULL,
+    duplicate bigint DEFAULT 0 NOT NULL,
+    late bigint DEFAULT 0 NOT NULL,
+    rejected bigint DEFAULT 0 NOT NULL,
+    redelivered bigint DEFAULT 0 NOT NULL,
+    updated_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT stream_progress_check CHECK ((safe <= applied)),
+    CONSTRAINT stream_progress_check1 CHECK ((received = ((((((new + changed) + resolved) + duplicate) + late) + rejected) + redelivered))),
+    CONSTRAINT stream_progress_partition_check CHECK ((partition >= 0))
+);
+
+CREATE TABLE public.timeline (
+    incident_id uuid NOT NULL,
+    seq bigint NOT NULL,
+    at timestamp with time zone NOT NULL,
+    event text NOT NULL,
+    actor text NOT NULL,
+    detail jsonb NOT NULL
+);
+
+CREATE TABLE public.verdicts (
+    log_id text NOT NULL,
+    partition integer NOT NULL,
+    "offset" bigint NOT NULL,
+    verdict text NOT NULL,
+    identity text,
+    occurrence bigint,
+    events integer NOT NULL,
+    event_ids text[] NOT NULL,
+    reason text DEFAULT ''::text NOT NULL,
+    via text NOT NULL,
+    accepted_at timestamp with time zone NOT NULL,
+    decided_at timestamp with time zone NOT NULL,
+    committed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT verdicts_check CHECK (((verdict = 'rejected'::text) = (identity IS NULL))),
+    CONSTRAINT verdicts_events_check CHECK ((events >= 1)),
+    CONSTRAINT verdicts_verdict_check CHECK ((verdict = ANY (ARRAY['new'::text, 'changed'::text, 'resolved'::text, 'duplicate'::text, 'late'::text, 'rejected'::text])))
+)
+PARTITION BY RANGE (decided_at);
+
+CREATE TABLE public.verdicts_other (
+    log_id text CONSTRAINT verdicts_log_id_not_null NOT NULL,
+    partition integer CONSTRAINT verdicts_partition_not_null NOT NULL,
+    "offset" bigint CONSTRAINT verdicts_offset_not_null NOT NULL,
+    verdict text CONSTRAINT verdicts_verdict_not_null NOT NULL,
+    identity text,
+    occurrence bigint,
+    events integer CONSTRAINT verdicts_events_not_null NOT NULL,
+    event_ids text[] CONSTRAINT verdicts_event_ids_not_null NOT NULL,
+    reason text DEFAULT ''::text CONSTRAINT verdicts_reason_not_null NOT NULL,
+    via text CONSTRAINT verdicts_via_not_null NOT NULL,
+    accepted_at timestamp with time zone CONSTRAINT verdicts_accepted_at_not_null NOT NULL,
+    decided_at timestamp with time zone CONSTRAINT verdicts_decided_at_not_null NOT NULL,
+    committed_at timestamp with time zone DEFAULT clock_timestamp() CONSTRAINT verdicts_committed_at_not_null NOT NULL,
+    CONSTRAINT verdicts_check CHECK (((verdict = 'rejected'::text) = (identity IS NULL))),
+    CONSTRAINT verdicts_events_check CHECK ((events >= 1)),
+    CONSTRAINT verdicts_verdict_check CHECK ((verdict = ANY (ARRAY['new'::text, 'changed'::text, 'resolved'::text, 'duplicate'::text, 'late'::text, 'rejected'::text])))
+);
+
+ALTER TABLE ONLY public.decisions ATTACH PARTITION public.decisions_other DEFAULT;
+
+ALTER TABLE ONLY public.verdicts ATTACH PARTITION public.verdicts_other DEFAULT;
+
+ALTER TABLE ONLY public.alerts
+    ADD CONSTRAINT alerts_pkey PRIMARY KEY (identity, occurrence);
+
+ALTER TABLE ONLY public.config_versions
+    ADD CONSTRAINT config_versions_digest_key UNIQUE (digest);
+
+ALTER TABLE ONLY public.config_versions
+    ADD CONSTRAINT config_versions_pkey PRIMARY KEY (version);
+
+ALTER TABLE ONLY public.dead_letters
+    ADD CONSTRAINT dead_letters_pkey PRIMARY KEY (event_id);
+
+ALTER TABLE ONLY public.decisions
+    ADD CONSTRAINT decisions_pkey PRIMARY KEY (group_key, seq, decided_at);
+
+ALTER TABLE ONLY public.decisions_other
+    ADD CONSTRAINT decisions_other_pkey PRIMARY KEY (group_key, seq, decided_at);
+
+ALTER TABLE ONLY public.groups
+    ADD CONSTRAINT groups_pkey PRIMARY KEY (group_key);
+
+ALTER TABLE ONLY public.incident_alerts
+    ADD CONSTRAINT incident_alerts_pkey PRIMARY KEY (incident_id, identity, occurrence);
+
+ALTER TABLE ONLY public.incidents
+    ADD CONSTRAINT incidents_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.log_lives
+    ADD CONSTRAINT log_lives_pkey PRIMARY KEY (log_id);
+
+ALTER TABLE ONLY public.notices
+    ADD CONSTRAINT notices_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.notification_tasks
+    ADD CONSTRAINT notification_tasks_incident_id_decision_receiver_integratio_key UNIQUE (incident_id, decision, receiver, integration);
+
+ALTER TABLE ONLY public.notification_tasks
+    ADD CONSTRAINT notification_tasks_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.schema_migrations
+    ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY public.stream_progress
+    ADD CONSTRAINT stream_progress_pkey PRIMARY KEY (log_id, topic, partition);
+
+ALTER TABLE ONLY public.timeline
+    ADD CONSTRAINT timeline_pkey PRIMARY KEY (incident_id, seq);
+
+CREATE INDEX alerts_by_fingerprint ON public.alerts USING btree (fingerprint);
+
+CREATE INDEX alerts_by_partition ON public.alerts USING btree (partition, identity, occurrence DESC);
+
+CREATE INDEX alerts_firing ON public.alerts USING btree (team, starts_at) WHERE (status = 'firing'::text);
+
+CREATE INDEX dead_letters_waiting ON public.dead_letters USING btree (received_at DESC) WHERE (state = 'waiting'::text);
+
+CREATE INDEX decisions_by_alert ON ONLY public.decisions USING btree (identity);
+
+CREATE INDEX decisions_by_incident ON ONLY public.decisions USING btree (incident_id);
+
+CREATE INDEX decisions_other_identity_idx ON public.decisions_other USING btree (identity);
+
+CREATE INDEX decisions_other_incident_id_idx ON public.decisions_other USING btree (incident_id);
+
+CREATE INDEX groups_by_partition ON public.groups USING btree (partition);
+
+CREATE INDEX incident_alerts_by_alert ON public.incident_alerts USING btree (identity, occurrence);
+
+CREATE INDEX incident_alerts_members ON public.incident_alerts USING btree (partition) WHERE (state IS NOT NULL);
+
+CREATE INDEX incidents_by_change ON public.incidents USING btree (updated_at DESC, id);
+
+CREATE INDEX incidents_by_commit ON public.incidents USING btree (committed_at);
+
+CREATE INDEX incidents_by_creation ON public.incidents USING btree (created_at DESC, id);
+
+CREATE INDEX incidents_by_group ON public.incidents USING btree (group_key);
+
+CREATE UNIQUE INDEX incidents_one_open_per_group ON public.incidents USING btree (group_key) WHERE ((status)::text = ANY ((ARRAY['open'::character varying, 'acknowledged'::character varying])::text[]));
+
+CREATE INDEX notification_tasks_by_incident ON public.notification_tasks USING btree (incident_id);
+
+CREATE INDEX notification_tasks_open ON public.notification_tasks USING btree (due_at) WHERE (state = ANY (ARRAY['due'::text, 'sending'::text]));
+
+CREATE INDEX notification_tasks_order ON public.notification_tasks USING btree (incident_id, target, decision) WHERE (state = ANY (ARRAY['due'::text, 'sending'::text]));
+
+CREATE INDEX notification_tasks_untold ON public.notification_tasks USING btree (finished_at) WHERE ((finished_at IS NOT NULL) AND (NOT told_group));
+
+CREATE INDEX verdicts_by_alert ON ONLY public.verdicts USING btree (identity, occurrence);
+
+CREATE INDEX verdicts_by_time ON ONLY public.verdicts USING brin (decided_at);
+
+CREATE INDEX verdicts_other_decided_at_idx ON public.verdicts_other USING brin (decided_at);
+
+CREATE INDEX verdicts_other_identity_occurrence_idx ON public.verdicts_other USING btree (identity, occurrence);
+
+ALTER INDEX public.decisions_by_alert ATTACH PARTITION public.decisions_other_identity_idx;
+
+ALTER INDEX public.decisions_by_incident ATTACH PARTITION public.decisions_other_incident_id_idx;
+
+ALTER INDEX public.decisions_pkey ATTACH PARTITION public.decisions_other_pkey;
+
+ALTER INDEX public.verdicts_by_time ATTACH PARTITION public.verdicts_other_decided_at_idx;
+
+ALTER INDEX public.verdicts_by_alert ATTACH PARTITION public.verdicts_other_identity_occurrence_idx;
+
+ALTER TABLE ONLY public.incident_alerts
+    ADD CONSTRAINT incident_alerts_incident_id_fkey FOREIGN KEY (incident_id) REFERENCES public.incidents(id);
+
+ALTER TABLE ONLY public.incidents
+    ADD CONSTRAINT incidents_parent_id_fkey FOREIGN KEY (parent_id) REFERENCES public.incidents(id);
+
+ALTER TABLE ONLY public.incidents
+    ADD CONSTRAINT incidents_predecessor_id_fkey FOREIGN KEY (predecessor_id) REFERENCES public.incidents(id);
+
+ALTER TABLE ONLY public.notices
+    ADD CONSTRAINT notices_incident_id_fkey FOREIGN KEY (incident_id) REFERENCES public.incidents(id);
+
+ALTER TABLE ONLY public.notification_tasks
+    ADD CONSTRAINT notification_tasks_incident_id_fkey FOREIGN KEY (incident_id) REFERENCES public.incidents(id);
+
+ALTER TABLE ONLY public.notification_tasks
+    ADD CONSTRAINT notification_tasks_notice_id_fkey FOREIGN KEY (notice_id) REFERENCES public.notices(id);
+
+ALTER TABLE ONLY public.stream_progress
+    ADD CONSTRAINT stream_progress_log_id_fkey FOREIGN KEY (log_id) REFERENCES public.log_lives(log_id);
+
+ALTER TABLE ONLY public.timeline
+    ADD CONSTRAINT timeline_incident_id_fkey FOREIGN KEY (incident_id) REFERENCES public.incidents(id);

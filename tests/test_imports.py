@@ -1,0 +1,87 @@
+"""Which package may import which, read from the sources: the layout's arrows, kept."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+OURS = ("streams", "agents", "sinks", "web", "embedded", "migrations", "loadtests")
+
+# The longest prefix of a module's name that is listed decides; it may import what
+# begins with one of the words beside it, and its own package if that is listed.
+MAY_IMPORT: dict[str, tuple[str, ...]] = {
+    # Pure decisions: no I/O within reach.
+    "agents.rules": ("agents.rules", "streams.records", "streams.keys", "streams.rules_", "sinks.outcome"),
+    "agents": ("agents", "streams", "sinks"),
+    # Commands, and what the commands stand on, start every role.
+    "agents.__main__": OURS,
+    # Rows and channels know what is written, not who decides it.
+    "sinks": ("sinks", "streams.records", "streams.settings", "streams.metrics", "streams.codec", "streams.topics"),
+    # Reads and writes the numbered files only.
+    "sinks.migrate": ("migrations",),
+    "streams": ("streams",),
+    # The gateway, too, reads and writes rows; it never decides.
+    "web": ("web", "streams", "sinks"),
+    # The servers know nothing of what runs on them; the supervisor hands settings on.
+    "embedded": ("embedded", "streams.settings"),
+    "migrations": (),
+    # The load comes from outside, over the senders' formats, and reads what was committed.
+    "loadtests": ("loadtests", "embedded", "streams.settings"),
+}
+ROW_MODULES = ("_rows", "_reads", ".postgres", ".outcome", ".migrate")
+
+
+def modules() -> list[str]:
+    files = (path.relative_to(ROOT) for name in OURS for path in (ROOT / name).rglob("*.py"))
+    return sorted(".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in files)
+
+
+def imported(module: str) -> Iterator[str]:
+    """Every module of ours that `module` imports, wherever in the file."""
+    file = ROOT / Path(*module.split("."))
+    file = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}:{node.lineno}: say the whole name instead of a relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        yield from (name for name in names if name.split(".")[0] in OURS)
+
+
+def rule_for(module: str) -> str:
+    return max((name for name in MAY_IMPORT if f"{module}.".startswith(f"{name}.")), key=len)
+
+
+@pytest.mark.parametrize("module", modules())
+def test_imports_follow_the_layout(module: str) -> None:
+    rule = rule_for(module)
+    allowed = MAY_IMPORT[rule]
+    wrong = [name for name in imported(module) if not name.startswith(allowed)]
+    assert not wrong, (
+        f"{module} must not import {', '.join(wrong)} (rule for {rule}: {', '.join(allowed) or 'nothing'})"
+    )
+
+
+@pytest.mark.parametrize("module", [name for name in modules() if name.startswith("web")])
+def test_the_gateway_uses_only_the_row_modules_of_the_sinks(module: str) -> None:
+    sinks = [name for name in imported(module) if name.startswith("sinks.")]
+    wrong = [name for name in sinks if not any(part in name for part in ROW_MODULES)]
+    assert not wrong, f"{module} imports {', '.join(wrong)}"
+
+
+@pytest.mark.parametrize("word", ["utils", "helpers", "base", "manager", "common", "core"])
+def test_no_module_has_a_name_that_says_nothing(word: str) -> None:
+    assert not [name for name in modules() if word in name.split(".")]
+
+
+@pytest.mark.parametrize("module", modules())
+def test_a_module_says_what_it_owns(module: str) -> None:
+    file = ROOT / Path(*module.split("."))
+    if file.is_dir():
+        return
+    assert ast.get_docstring(ast.parse(file.with_suffix(".py").read_text(encoding="utf-8")))
