@@ -95,7 +95,9 @@ def cache_folder() -> Path:
         status = place.lstat()
         if status.st_uid == os.geteuid() and not status.st_mode & 0o022 and os.access(place, os.W_OK):
             return place
-    raise EmbeddedError(f"no folder to keep programs in: tried {', '.join(map(str, places))}; make one of them writable for you alone")
+    raise EmbeddedError(
+        f"no folder to keep programs in: tried {', '.join(map(str, places))}; make one of them writable for you alone"
+    )
 
 
 def in_reach(root: Path, parts: Sequence[str], key: str, account: Account | None) -> Path:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Final
 
@@ -23,10 +24,13 @@ async def install_rabbitmq(log: Path) -> None:
     """Install the package; raises EmbeddedError when that cannot be done in time."""
     masked = await _mask(log)
     try:
-        if not await _apt(log, "install", "-y", "--no-install-recommends", "rabbitmq-server"):
-            await _apt(log, "update")
-            if not await _apt(log, "install", "-y", "--no-install-recommends", "rabbitmq-server"):
-                raise StartError("apt-get could not install rabbitmq-server", log)
+        if not await _apt(log, "install", "--download-only"):
+            await _run(log, "apt-get", "-q", "update")
+            if not await _apt(log, "install", "--download-only"):
+                raise StartError("apt-get could not get rabbitmq-server", log)
+        # Breaking off here would leave the system's packages half set up.
+        if not await _to_the_end(_apt(log, "install")):
+            raise StartError("apt-get could not install rabbitmq-server", log)
     finally:
         for unit in masked:
             await _run(log, "systemctl", "unmask", "--runtime", unit)
@@ -46,13 +50,23 @@ async def _mask(log: Path) -> list[str]:
 
 
 async def _apt(log: Path, *arguments: str) -> bool:
-    return await _run(log, "apt-get", "-q", "-o", "DPkg::Lock::Timeout=120", *arguments) == 0
+    options = ("-q", "-y", "--no-install-recommends", "--no-upgrade", "-o", "DPkg::Lock::Timeout=120")
+    return await _run(log, "apt-get", *options, *arguments, "rabbitmq-server") == 0
 
 
 async def _run(log: Path, *argv: str) -> int:
     # RUNLEVEL=1 tells Debian's scripts that this is no time to start services.
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
     try:
-        return await asyncio.shield(run_once(Command(argv=argv, cwd=Path("/"), env=env, log=log), within=_INSTALL_WITHIN))
+        return await run_once(Command(argv=argv, cwd=Path("/"), env=env, log=log), within=_INSTALL_WITHIN)
     except (TimeoutError, OSError) as error:
         raise EmbeddedError(f"{argv[0]} did not work: {str(error) or 'it took too long'}; see {log}") from error
+
+
+async def _to_the_end(work: Coroutine[object, object, bool]) -> bool:
+    doing = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(doing)
+    except asyncio.CancelledError:
+        await doing
+        raise

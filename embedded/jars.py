@@ -1,11 +1,11 @@
-"""Gets the jars of Apache Kafka: resolved once by Maven from the pom beside this file, then kept in the cache folder."""
+"""The jars of Apache Kafka: resolved once by Maven from the pom beside this file, then kept in the cache folder."""
 
 import asyncio
 import hashlib
 import os
 import re
 import shutil
-import subprocess
+import subprocess  # nosec B404
 import tempfile
 from importlib.resources import files
 from pathlib import Path
@@ -64,7 +64,7 @@ async def _resolve(maven: str, pom: str, target: Path, log: Path) -> None:
 def _check_java() -> None:
     if (java := shutil.which("java")) is None:
         raise EmbeddedError("java is not on the PATH (apt-get install default-jre-headless)")
-    shown = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
+    shown = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30, check=False)  # noqa: S603 # nosec B603
     found = re.search(r'version "(\d+)', shown.stderr + shown.stdout)
     if found is None or int(found[1]) < OLDEST_JAVA:
         raise EmbeddedError(f"java is older than {OLDEST_JAVA}")

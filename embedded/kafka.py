@@ -36,8 +36,8 @@ num.network.threads=2
 num.io.threads=4
 background.threads=2
 # A broker that was killed may register again only when its old session is over.
-broker.session.timeout.ms=3000
-broker.heartbeat.interval.ms=500
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=400
 initial.broker.registration.timeout.ms=30000
 """
 _LOGGING = """\
@@ -88,7 +88,8 @@ class Kafka(Server):
         return Command(
             argv=[
                 shutil.which("java") or "java", "-Xms128m", "-Xmx384m", "-XX:MaxDirectMemorySize=128m", "-XX:+UseG1GC",
-                "-XX:MaxGCPauseMillis=20", "-XX:TieredStopAtLevel=4", "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true",
+                "-XX:MaxGCPauseMillis=20", "-XX:+ExitOnOutOfMemoryError",
+                "-Djava.awt.headless=true",
                 f"-Dlog4j2.configurationFile={self.here}/log4j2.properties", f"-Djava.io.tmpdir={self.here}",
                 "-cp", f"{self._jars}/*", "kafka.Kafka", f"{self.here}/server.properties",
             ],

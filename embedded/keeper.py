@@ -46,12 +46,14 @@ class Keeper:
             deaths = 0 if child.lived > _STEADY_AFTER else deaths
             wait = restart_wait(deaths)
             deaths += 1
-            self._say(f"{unit.name} ({child.pid}) ended with {describe_exit(code)}; starting it again in {wait:g} s; its log: {unit.log}", Tone.BAD)
+            how = f"{unit.name} ({child.pid}) ended with {describe_exit(code)}"
+            self._say(f"{how}; starting it again in {wait:g} s; its log: {unit.log}", Tone.BAD)
             await asyncio.sleep(wait)
             try:
                 await revive()
             except (EmbeddedError, OSError) as error:
+                self._changed()
                 self._say(f"{unit.name} does not start: {error}", Tone.BAD)
             else:
+                self._changed()
                 self._say(f"{unit.name} runs again ({unit.child.pid})", Tone.GOOD)
-            self._changed()

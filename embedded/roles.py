@@ -22,7 +22,9 @@ class RoleProcess(Unit):
 
     ready_within = 60.0
 
-    def __init__(self, role: Role, index: int, logs: Path, environ: Callable[[], Mapping[str, str]], *, many: bool = False) -> None:
+    def __init__(
+        self, role: Role, index: int, logs: Path, environ: Callable[[], Mapping[str, str]], *, many: bool = False
+    ) -> None:
         name = f"{role.value}-{index + 1}" if many else role.value
         super().__init__(name, logs / f"{name}.log")
         self.role = role

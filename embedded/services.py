@@ -1,6 +1,5 @@
 """Decides which services run embedded, and makes them: those whose URL the operator did not give."""
 
-import asyncio
 import json
 import os
 import secrets
@@ -19,6 +18,7 @@ from embedded.rabbitmq import RabbitMQ, find_server
 from embedded.redis import Redis
 from embedded.roles import PREFIX
 from embedded.tansu import Tansu
+from embedded.together import together
 from embedded.unit import Server
 
 
@@ -45,7 +45,9 @@ class Services:
 
     def urls(self) -> dict[str, str]:
         """The settings that lead the roles to their services."""
-        urls = {name: self.environ.get(PREFIX + name, "") for name in ("DATABASE_URL", "REDIS_URL", "KAFKA_URL", "AMQP_URL")}
+        urls = {
+            name: self.environ.get(PREFIX + name, "") for name in ("DATABASE_URL", "REDIS_URL", "KAFKA_URL", "AMQP_URL")
+        }
         if self.postgres:
             urls["DATABASE_URL"] = self.postgres.url
         if self.redis:
@@ -77,13 +79,13 @@ class ServiceStarter:
         services, given = self.services, self._given
         wanted = [self._kafka_and_redis(kafka, redis=not given("REDIS_URL"), embedded=not given("KAFKA_URL"))]
         if not given("DATABASE_URL"):
-            services.postgres = Postgres(self._data / "postgres", self._logs, self._account, self._passwords["postgres"])
+            services.postgres = Postgres(
+                self._data / "postgres", self._logs, self._account, self._passwords["postgres"]
+            )
             wanted.append(self._begin(services.postgres))
         if rabbitmq and not given("AMQP_URL"):
             wanted.append(self._rabbitmq())
-        async with asyncio.TaskGroup() as group:
-            for each in wanted:
-                group.create_task(each)
+        await together(wanted)
         return services
 
     def _given(self, name: str) -> bool:
@@ -91,22 +93,23 @@ class ServiceStarter:
 
     async def _begin(self, service: Server) -> None:
         seconds = await service.start()
-        self._say(f"{getattr(service, 'title', service.name)} answers on {service.address} after {seconds:.1f} s", Tone.GOOD)
+        self._say(
+            f"{getattr(service, 'title', service.name)} answers on {service.address} after {seconds:.1f} s", Tone.GOOD
+        )
 
     async def _kafka_and_redis(self, choice: str | None, *, redis: bool, embedded: bool) -> None:
         """Redis waits for the choice of broker: beside one that forgets it must start empty."""
         services = self.services
         if embedded:
             services.kafka = await self._choose_kafka(choice)
-        async with asyncio.TaskGroup() as group:
-            if services.kafka:
-                group.create_task(self._begin(services.kafka))
-            if redis:
-                folder = "redis-for-tansu" if services.forgetful else "redis"
-                services.redis = Redis(self._data / folder, self._logs, self._account, self._passwords["redis"])
-                if services.forgetful:
-                    services.redis.forget()
-                group.create_task(self._begin(services.redis))
+        starting: list[Server] = [services.kafka] if services.kafka else []
+        if redis:
+            folder = "redis-for-tansu" if services.forgetful else "redis"
+            services.redis = Redis(self._data / folder, self._logs, self._account, self._passwords["redis"])
+            if services.forgetful:
+                services.redis.forget()
+            starting.append(services.redis)
+        await together(self._begin(service) for service in starting)
 
     async def _choose_kafka(self, choice: str | None) -> Kafka | Tansu:
         if choice not in {None, "", "apache", "tansu"}:

@@ -16,10 +16,12 @@ from embedded.errors import EmbeddedError
 from embedded.keeper import Keeper
 from embedded.roles import PREFIX, ROLES, RoleProcess, role_environ, run_agents
 from embedded.services import Services, ServiceStarter
+from embedded.together import together
 from embedded.unit import Role, Unit, rotate
 
 _STOP_WITHIN: Final = 14.0  # seconds for everything; a second is left for the last resort
 _DRAIN_WITHIN: Final = 8.0
+_CALM: Final = 2
 _GRACE: Final = {Role.BRIDGE: 2.0, Role.GATEWAY: 2.0, Role.WORKER: 2.5, Role.DELIVERY: 2.5}
 
 
@@ -100,26 +102,20 @@ class Stack:
             raise
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         await self.stop()
 
     async def start(self) -> None:
         """Start services, prepare database and topics, start the roles; returns when all of them answer."""
         self._take_folder()
         self._starter = ServiceStarter(self.data_dir, self.logs, self._environ, self._say)
-        try:
-            services = await self._starter.start(self._kafka, rabbitmq=self._rabbitmq)
-        except* (EmbeddedError, OSError) as group:
-            raise _first(group) from None
+        services = await self._starter.start(self._kafka, rabbitmq=self._rabbitmq)
         if self._wanted:
             await self._prepare("migrate", "topics")
         self._roles = list(self._make_roles())
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for unit in self._roles:
-                    tasks.create_task(self._begin(unit))
-        except* (EmbeddedError, OSError) as group:
-            raise _first(group) from None
+        await together(self._begin(unit) for unit in self._roles)
         self._publish()
         for service in services.running():
             forgot = services.forgetful and service is services.kafka
@@ -157,7 +153,9 @@ class Stack:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
-            raise EmbeddedError(f"another run uses {self.data_dir}: stop it, or set {PREFIX}DATA_DIR to another folder") from None
+            raise EmbeddedError(
+                f"another run uses {self.data_dir}: stop it, or set {PREFIX}DATA_DIR to another folder"
+            ) from None
         self._lock = lock
 
     def _make_roles(self) -> Iterable[RoleProcess]:
@@ -208,17 +206,14 @@ class Stack:
         await asyncio.gather(*(unit.stop(_GRACE[role]) for unit in self._roles if unit.role is role))
 
     async def _drain(self, within: float) -> None:
-        workers = [unit for unit in self._roles if unit.role is Role.WORKER and unit.child and unit.child.exit_code is None]
+        workers = [
+            unit for unit in self._roles if unit.role is Role.WORKER and unit.child and unit.child.exit_code is None
+        ]
         deadline = time.monotonic() + within
-        calm = 0
-        while workers and calm < 2 and time.monotonic() < deadline:
+        calm = 0  # readings in a row without lag; between two topics a record is in neither for a moment
+        while workers and calm < _CALM and time.monotonic() < deadline:
             lags = [lag for lag in await asyncio.gather(*(unit.lag() for unit in workers)) if lag is not None]
             if not lags:
                 return
             calm = 0 if any(lags) else calm + 1
             await asyncio.sleep(0.1)
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error

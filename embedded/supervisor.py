@@ -29,14 +29,11 @@ class RunSettings(Protocol):
 def run(settings: RunSettings) -> int:
     """Run until SIGINT or SIGTERM; returns the exit code. WORKERS and KAFKA come from the environment."""
     console = Console()
-    try:
-        workers = int(os.environ.get("WORKERS") or 1)
-        if workers < 1:
-            raise ValueError
-    except ValueError:
-        console("WORKERS must be a number from 1 up", Tone.BAD)
+    workers = os.environ.get("WORKERS") or "1"
+    if not workers.isdecimal() or int(workers) < 1:
+        console(f"WORKERS must be a number from 1 up, not {workers!r}", Tone.BAD)
         return 2
-    stack = Stack(settings.data_dir, workers=workers, say=console)
+    stack = Stack(settings.data_dir, workers=int(workers), say=console)
     return asyncio.run(_run(stack, console))
 
 
@@ -86,9 +83,10 @@ def _report(stack: Stack, console: Console, seconds: float) -> None:
     found, services = stack.endpoints, stack.services
     console(f"everything runs after {seconds:.1f} s", Tone.GOOD)
     amqp = found["amqp"]
+    intake = f"{without_password(amqp['url'])} exchange {amqp['exchange']}, queue {amqp['queue']}" if amqp else "off"
     console.table([
         ("page and API", f"{found['http']}/" if found["http"] else "off"),
-        ("RabbitMQ", f"{without_password(amqp['url'])} exchange {amqp['exchange']}, queue {amqp['queue']}" if amqp else "off"),
+        ("RabbitMQ", intake),
         ("Postgres", without_password(found["postgres"])),
         ("Redis", without_password(found["redis"])),
         ("Kafka", found["kafka"]),

