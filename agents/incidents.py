@@ -1,0 +1,554 @@
+"""The agent of `incident-inputs`: groups, incidents, and the notices that they cause."""
+
+import json
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+
+from agents.rules import grouping, incident
+from agents.rules.incident import Event, GroupState, Member
+from agents.step import Outgoing, Partition, Poison, Poisoned
+from sinks import incident_rows, task_rows
+from sinks.incident_rows import DecisionRow, GroupRow, IncidentRow, LinkRow, TimelineRow
+from sinks.postgres import Advance, Connection
+from streams import codec, keys, metrics
+from streams.records import (
+    AlertBody,
+    Change,
+    ConfigChanged,
+    InputBatch,
+    InputsRecord,
+    MemberChange,
+    Outcome,
+    TaskHint,
+    Tick,
+)
+from streams.redis_tables import Overlay, View
+from streams.rules_config import Receiver, Route, RulesConfig
+from streams.settings import Settings
+from streams.topics import DEAD_LETTERS, INPUTS, TASKS, topic_name
+
+GROUPS: Final = "groups"
+MEMBERS: Final = "members"
+RULES: Final = "rules"
+HELD: Final = timedelta(hours=24)
+"""How long an empty group remembers its last incident."""
+TICK_LIMIT: Final = 500
+HINT_LIMIT: Final = 512
+_FLUSH, _DROP = "flush", "drop"
+_NO_COUNTS: Final = (0, 0, 0, 0, 0, 0, 0)
+
+_group = msgspec.msgpack.Decoder(GroupState)
+_member = msgspec.msgpack.Decoder(Member)
+
+
+@dataclass(kw_only=True)
+class InputsPartition(Partition):
+    """A partition of `incident-inputs` with an index of each group's members."""
+
+    members_of: dict[str, set[str]] = field(default_factory=dict)
+
+    @classmethod
+    def over(cls, view: View, *, pg_applied: int, config_version: int, watermark: datetime) -> "InputsPartition":
+        """Derive what is not in the tables from what is."""
+        self = cls(view=view, pg_applied=pg_applied, config_version=config_version, watermark=watermark)
+        for key in view.tables[MEMBERS]:
+            group, _, identity = key.partition(":")
+            self.members_of.setdefault(group, set()).add(identity)
+        for key, value in view.tables[GROUPS].items():
+            self.arm(key, _group.decode(value))
+        return self
+
+    def arm(self, key: str, group: GroupState) -> None:
+        """Push the deadlines that a group stands for."""
+        if group.next_flush_at is not None:
+            self.deadlines.push(group.next_flush_at, _FLUSH, key)
+        if not group.active and not group.members:
+            self.deadlines.push(group.updated_at + HELD, _DROP, key)
+
+
+class IncidentsLogic:
+    """What the step needs of this agent."""
+
+    topic = INPUTS
+
+    def __init__(self, settings: Settings, log_id: str, configs: dict[int, RulesConfig], fetch: Any) -> None:  # noqa: ANN401 - an async callable
+        self.settings = settings
+        self.log_id = log_id
+        self.configs = configs
+        self.decode = codec.decode_inputs
+        self._fetch = fetch
+
+    async def prepare(self, records: Sequence[InputsRecord]) -> None:
+        """Fetch the configuration versions that the records name."""
+        for record in records:
+            if isinstance(record, ConfigChanged) and record.version not in self.configs:
+                await self._fetch(record.version)
+
+    def size(self, record: InputsRecord) -> int:
+        """Items in a record."""
+        return len(record.items) if isinstance(record, InputBatch) else 0
+
+    def undecodable(self, data: bytes, offset: int, partition: int, reason: str) -> "Garbage":
+        """Bytes that are no record go to the dead letters."""
+        return Garbage(str(keys.derived_id("undecodable", INPUTS, self.log_id, partition, offset)), reason, data[:65536])
+
+    def begin(self, partition: Partition, *, poisoned: Poisoned, replaying: bool) -> "IncidentsWork":
+        """Start one partition's part of a step."""
+        return IncidentsWork(self, partition, poisoned, replaying)  # type: ignore[arg-type]
+
+    async def write(self, conn: Connection, works: Sequence["IncidentsWork"]) -> None:
+        """Write incidents, groups, tasks and their story; links last."""
+        await incident_rows.upsert(conn, [row for work in works for row in work.incident_rows()])
+        await incident_rows.put_groups(
+            conn, [row for work in works for row in work.group_rows()], [key for work in works for key in work.gone]
+        )
+        notices = [notice for work in works for notice in work.notices]
+        if notices:
+            await task_rows.insert(conn, notices, [task for work in works for task in work.tasks])
+        heard = [uuid.UUID(task) for work in works for task in work.heard]
+        if heard:
+            await conn.execute(task_rows.MARK_TOLD, heard)
+        await incident_rows.add_timeline(conn, [row for work in works for row in work.timeline])
+        await incident_rows.add_decisions(conn, [row for work in works for row in work.decisions])
+        await incident_rows.link(conn, [row for work in works for row in work.links()])
+
+    def route_of(self, route_id: str, version: int) -> Route:
+        """The route of a group, which may be of a version that this partition has not applied yet."""
+        for config in (self.configs[version], *(self.configs[v] for v in sorted(self.configs, reverse=True))):
+            route = config.route_by_id(route_id)
+            if route is not None:
+                return route
+        return self.configs[version].route
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """Bytes of `incident-inputs` that are no record."""
+
+    event_id: str
+    reason: str
+    body: bytes
+
+
+class IncidentsWork:
+    """One partition's part of a step of incidents."""
+
+    def __init__(self, logic: IncidentsLogic, partition: InputsPartition, poisoned: Poisoned, replaying: bool) -> None:  # noqa: FBT001 - passed on
+        self.logic = logic
+        self.partition = partition
+        self.overlay = Overlay(partition.view)
+        self.replaying = replaying
+        self.gone: list[str] = []
+        self.heard: list[str] = []
+        self.notices: list[task_rows.Notice] = []
+        self.tasks: list[task_rows.Task] = []
+        self.timeline: list[TimelineRow] = []
+        self.decisions: list[DecisionRow] = []
+        self._poisoned = poisoned
+        self._now = partition.watermark
+        self._config_version = partition.config_version
+        self._groups: dict[str, GroupState | None] = {}
+        self._members: dict[tuple[str, str], Member | None] = {}
+        self._incidents: dict[str, tuple[str, GroupState]] = {}
+        self._links: dict[tuple[str, str, int], LinkRow] = {}
+        self._garbage: list[Garbage] = []
+        self._taken: list[tuple[datetime, str, str]] = []
+        self._ticked = False
+        self._counted: dict[str, int] = {}
+
+    def apply(self, offset: int, record: InputsRecord | Garbage) -> None:
+        """Decide about one record."""
+        if isinstance(record, InputBatch):
+            self._now = max(self._now, record.accepted_at)
+            for index, item in enumerate(record.items):
+                if (offset, index) in self._poisoned:
+                    self._garbage.append(_refused(item, self._poisoned[offset, index]))
+                    continue
+                try:
+                    self._change(item, record.log_id)
+                except Exception as error:
+                    raise Poison(offset, index, error) from error
+        elif isinstance(record, Tick):
+            self._tick(record)
+        elif isinstance(record, Outcome):
+            self._outcome(record)
+        elif isinstance(record, ConfigChanged):
+            self._now = max(self._now, record.announced_at)
+            self._config_version = max(self._config_version, record.version)
+            self.overlay.put(RULES, "config", codec.encode(self._config_version))
+        else:
+            self._garbage.append(record)
+
+    def _change(self, change: MemberChange, log_id: str) -> None:
+        group, member = self._group(change.group), self._member(change.group, change.identity)
+        body = codec.decode_body(change.body)
+        route = self.logic.route_of(change.route, self._config_version)
+        applied = incident.apply(
+            group, member, change, body, log_id=log_id, receiver=route.receiver, config_version=self._config_version,
+            reopen_window=self.logic.settings.reopen_within, now=self._now,
+        )  # fmt: skip
+        if applied is None:
+            return
+        after = applied.group
+        if after.next_flush_at is None and applied.member is not None and applied.member.firing:
+            flush_at = grouping.first_flush_at(route, change.starts_at, self._now)
+            after = msgspec.structs.replace(after, next_flush_at=flush_at)
+        self._put_group(change.group, after)
+        self._put_member(change.group, change.identity, member, applied.member, after, change)
+        self._tell_story(after, applied.events)
+        self._explain(change, after, body, member)
+
+    def _explain(self, change: MemberChange, group: GroupState, body: AlertBody, member: Member | None) -> None:
+        if change.change is Change.FIRED and (member is None or member.occurrence != change.occurrence):
+            detail = {"labels": group.labels, "flush_at": _iso(group.next_flush_at), "severity": body.severity}
+            self._decide(change.group, group, "grouped", f"route {change.route}", detail, change.identity)
+
+    def _tick(self, tick: Tick) -> None:
+        self._now = max(self._now, tick.due_at)
+        self._ticked = True
+        taken = self.partition.deadlines.take(tick.due_at, TICK_LIMIT)
+        self._taken.extend(taken)
+        for _, what, key in taken:
+            group = self._group(key)
+            if group is None:
+                continue
+            if what == _FLUSH and group.next_flush_at is not None and group.next_flush_at <= tick.due_at:
+                self._flush(key, group)
+            elif what == _DROP and not group.active and not group.members and not group.pending:
+                self._drop(key, group, tick)
+
+    def _flush(self, key: str, group: GroupState) -> None:
+        route = self.logic.route_of(group.route, self._config_version)
+        receiver = self._receiver(route)
+        members = sorted(self._members_of(key), key=lambda member: (member.starts_at, member.identity))
+        flush = grouping.flush(group, members, route, receiver, now=self._now)
+        after = msgspec.structs.replace(flush.group, revision=group.revision + 1, updated_at=self._now)
+        events: list[Event] = []
+        if flush.notices:
+            body = self._notice_body(key, after, members, receiver)
+            for notice in flush.notices:
+                after = self._make_task(key, after, members, receiver, notice, body)
+                target = grouping.integration_key(receiver.name, notice.integration)
+                events.append(Event("notice made", {"to": target, "reason": notice.reason}))
+                self._decide(key, after, "task made", notice.reason, {"to": target}, None)
+        for withheld in flush.withheld:
+            target = grouping.integration_key(receiver.name, withheld.integration)
+            self._decide(key, after, "withheld", withheld.reason, {"to": target}, None)
+        self._put_group(key, after)
+        for member in members:
+            if member.identity in flush.gone:
+                self._let_go(key, member)
+        self._tell_story(after, tuple(events))
+
+    def _make_task(  # noqa: PLR0913, PLR0917 - one notice's worth of facts
+        self,
+        key: str,
+        group: GroupState,
+        members: list[Member],
+        receiver: Receiver,
+        notice: grouping.Notice,
+        body: str,
+    ) -> GroupState:
+        to = notice.integration
+        incident_id = uuid.UUID(group.incident_id)
+        notice_id = keys.derived_id("notice", group.incident_id, notice.decision)
+        task_id = keys.derived_id(
+            "task", group.incident_id, notice.decision, receiver.name, to.index, to.target
+        )
+        self.notices.append(task_rows.Notice(notice_id, incident_id, notice.decision, body, self._now))
+        self.tasks.append(
+            task_rows.Task(
+                id=task_id,
+                notice_id=notice_id,
+                incident_id=incident_id,
+                group_key=key,
+                team=group.team,
+                decision=notice.decision,
+                receiver=receiver.name,
+                integration=to.index,
+                channel=to.channel,
+                target=to.target,
+                options=json.dumps(to.options),
+                reason=notice.reason,
+                due_at=self._now,
+                created_at=self._now,
+            )
+        )
+        waiting = grouping.pending(members, notice.decision, str(task_id), self._now)
+        name = grouping.integration_key(receiver.name, to)
+        return msgspec.structs.replace(group, pending={**group.pending, name: waiting})
+
+    def _notice_body(self, key: str, group: GroupState, members: list[Member], receiver: Receiver) -> str:
+        return json.dumps(
+            {
+                "receiver": receiver.name,
+                "groupKey": key,
+                "groupLabels": group.labels,
+                "route": group.route,
+                "incident": {
+                    "id": group.incident_id,
+                    "title": group.title,
+                    "severity": group.severity,
+                    "status": group.status,
+                    "kind": group.kind,
+                    "team": group.team,
+                    "url": f"{self.logic.settings.page_url}/incidents/{group.incident_id}",
+                },
+                "alerts": [_alert(member) for member in members],
+                "externalURL": self.logic.settings.page_url,
+                "truncatedAlerts": 0,
+            }
+        )
+
+    def _outcome(self, outcome: Outcome) -> None:
+        self._now = max(self._now, outcome.finished_at)
+        self.heard.append(outcome.task_id)
+        group = self._group(outcome.group)
+        if group is None:
+            return
+        key = f"{outcome.receiver}/{outcome.integration}"
+        after = grouping.heard(group, key, outcome.task_id, sent=outcome.state == "sent")
+        if after is None:
+            return
+        after = msgspec.structs.replace(after, revision=group.revision + 1, updated_at=self._now)
+        self._put_group(outcome.group, after)
+        name = "notice sent" if outcome.state == "sent" else "notice failed"
+        self._tell_story(after, (Event(name, {"to": key, "reason": outcome.reason}),))
+
+    def _drop(self, key: str, group: GroupState, tick: Tick) -> None:
+        if group.updated_at + HELD > tick.due_at:
+            self._put_group(key, group)
+            return
+        self._groups[key] = None
+        self.overlay.put(GROUPS, key, None)
+        self.gone.append(key)
+
+    def _receiver(self, route: Route) -> Receiver:
+        config = self.logic.configs[self._config_version]
+        return config.receivers.get(route.receiver, Receiver(route.receiver, ()))
+
+    def _group(self, key: str) -> GroupState | None:
+        if key not in self._groups:
+            value = self.partition.view.tables[GROUPS].get(key)
+            self._groups[key] = _group.decode(value) if value is not None else None
+        return self._groups[key]
+
+    def _member(self, group: str, identity: str) -> Member | None:
+        if (group, identity) not in self._members:
+            value = self.partition.view.tables[MEMBERS].get(f"{group}:{identity}")
+            self._members[group, identity] = _member.decode(value) if value is not None else None
+        return self._members[group, identity]
+
+    def _members_of(self, key: str) -> Iterable[Member]:
+        known = self.partition.members_of.get(key, set()) | {i for g, i in self._members if g == key}
+        return [member for identity in known if (member := self._member(key, identity)) is not None]
+
+    def _put_group(self, key: str, group: GroupState) -> None:
+        self._groups[key] = group
+        self._incidents[group.incident_id] = (key, group)
+        self.overlay.put(GROUPS, key, b"")  # encoded once, by `finish`
+
+    def _put_member(  # noqa: PLR0913, PLR0917 - before and after of one member
+        self,
+        key: str,
+        identity: str,
+        before: Member | None,
+        after: Member | None,
+        group: GroupState,
+        change: MemberChange,
+    ) -> None:
+        self._members[key, identity] = after
+        self.overlay.put(MEMBERS, f"{key}:{identity}", codec.encode(after) if after is not None else None)
+        moved = before is not None and (
+            after is None or (before.incident_id, before.occurrence) != (after.incident_id, after.occurrence)
+        )
+        if before is not None and moved:
+            ended_at = before.ends_at or change.accepted_at
+            self._link(key, msgspec.structs.replace(before, firing=False, ends_at=ended_at), keep=False)
+        if after is not None:
+            self._link(key, after, keep=True)
+
+    def _let_go(self, key: str, member: Member) -> None:
+        self._members[key, member.identity] = None
+        self.overlay.put(MEMBERS, f"{key}:{member.identity}", None)
+        self._link(key, member, keep=False)
+
+    def _link(self, key: str, member: Member, *, keep: bool) -> None:
+        self._links[member.incident_id, member.identity, member.occurrence] = LinkRow(
+            incident_id=member.incident_id,
+            identity=member.identity,
+            occurrence=member.occurrence,
+            group_key=key,
+            partition=self.partition.view.partition,
+            firing=member.firing,
+            revision=member.revision,
+            joined_at=member.joined_at,
+            ended_at=member.ends_at,
+            state=codec.encode(member) if keep else None,
+        )
+
+    def _tell_story(self, group: GroupState, events: Sequence[Event]) -> None:
+        for place, event in enumerate(events):
+            self._counted[event.name] = self._counted.get(event.name, 0) + 1
+            self.timeline.append(
+                TimelineRow(
+                    incident_id=group.incident_id,
+                    seq=group.revision * 64 + place,
+                    at=self._now,
+                    event=event.name,
+                    actor="system",
+                    detail=json.dumps(event.detail),
+                )
+            )
+
+    def _decide(  # noqa: PLR0913, PLR0917 - one row's columns
+        self, key: str, group: GroupState, decision: str, reason: str, detail: dict[str, Any], identity: str | None
+    ) -> None:
+        row = (
+            key,
+            group.revision * 1024 + len(self.decisions) % 1024,
+            group.incident_id,
+            identity,
+            decision,
+            reason,
+            json.dumps(detail),
+            self._now,
+        )
+        self.decisions.append(row)
+
+    def finish(self) -> None:
+        """Encode the groups that the step leaves."""
+        changed = self.overlay.changes.get(GROUPS, {})
+        for key in changed:
+            group = self._groups[key]
+            changed[key] = codec.encode(group) if group is not None else None
+
+    def incident_rows(self) -> list[IncidentRow]:
+        """Each incident as the step leaves it."""
+        return [self._incident_row(key, group) for key, group in self._incidents.values()]
+
+    def _incident_row(self, key: str, group: GroupState) -> IncidentRow:
+        return IncidentRow(
+            id=group.incident_id,
+            title=group.title,
+            description=group.description,
+            severity=group.severity,
+            status=group.status,
+            created_at=group.opened_at,
+            updated_at=group.updated_at,
+            team=group.team,
+            kind=group.kind,
+            predecessor_id=group.predecessor_id,
+            group_key=key,
+            group_labels=json.dumps(group.labels),
+            route=group.route,
+            receiver=group.receiver,
+            partition=self.partition.view.partition,
+            revision=group.revision,
+            reopened=group.reopened,
+            acknowledged_at=group.acknowledged_at,
+            resolved_at=group.resolved_at,
+        )
+
+    def group_rows(self) -> list[GroupRow]:
+        """Each group as the step leaves it."""
+        return [
+            GroupRow(
+                group_key=key,
+                partition=self.partition.view.partition,
+                team=group.team,
+                route=group.route,
+                labels=json.dumps(group.labels),
+                revision=group.revision,
+                state=codec.encode(group),
+                updated_at=group.updated_at,
+            )
+            for key in self.overlay.changes.get(GROUPS, {})
+            if (group := self._groups[key]) is not None
+        ]
+
+    def links(self) -> list[LinkRow]:
+        """Links of alerts to incidents as the step leaves them."""
+        return list(self._links.values())
+
+    def outgoing(self) -> Iterable[Outgoing]:
+        """Hints at the tasks that are due, and what could not be handled."""
+        settings = self.logic.settings
+        hints: dict[str, list[str]] = {}
+        for task in self.tasks:
+            hints.setdefault(str(task.incident_id), []).append(str(task.id))
+        for incident_id, tasks in hints.items():
+            number = keys.partition_of(incident_id, settings.partitions)
+            for start in range(0, len(tasks), HINT_LIMIT):
+                hint = TaskHint(task_ids=tuple(tasks[start : start + HINT_LIMIT]))
+                topic = topic_name(settings.app_prefix, TASKS)
+                yield Outgoing(topic, number, incident_id.encode(), codec.encode(hint))
+        for item in self._garbage:
+            topic = topic_name(settings.app_prefix, DEAD_LETTERS)
+            yield Outgoing(topic, 0, item.event_id.encode(), item.body)
+
+    def advance(self, offset: int) -> Advance:
+        """The progress row after the step; every change is in a row, so all of it is safe."""
+        return Advance(
+            partition=self.partition.view.partition,
+            epoch=self.partition.view.epoch,
+            applied=offset,
+            safe=offset,
+            config_version=self._config_version,
+            watermark=self._now,
+            counts=_NO_COUNTS,
+        )
+
+    def abort(self) -> None:
+        """Give deadlines back."""
+        self.partition.deadlines.put_back(self._taken)
+        self._taken = []
+
+    def committed(self) -> None:
+        """Fold the step into the partition."""
+        partition = self.partition
+        partition.watermark, partition.config_version = self._now, self._config_version
+        if self._ticked:
+            partition.tick_sent = False
+        for (key, identity), member in self._members.items():
+            if member is not None:
+                partition.members_of.setdefault(key, set()).add(identity)
+            elif key in partition.members_of:
+                partition.members_of[key].discard(identity)
+                if not partition.members_of[key]:
+                    del partition.members_of[key]
+        for key in self.overlay.changes.get(GROUPS, {}):
+            group = self._groups[key]
+            if group is not None:
+                partition.arm(key, group)
+        for event in ("opened", "reopened", "resolved"):
+            if not self.replaying and self._counted.get(event):
+                metrics.incidents.labels(event).inc(self._counted[event])
+
+
+def _refused(item: MemberChange, why: str) -> Garbage:
+    return Garbage(f"{item.group}:{item.identity}:{item.revision}", why, codec.encode(item)[:65536])
+
+
+def _iso(at: datetime | None) -> str | None:
+    return at.isoformat() if at is not None else None
+
+
+def _alert(member: Member) -> dict[str, Any]:
+    body = codec.decode_body(member.body)
+    return {
+        "status": "firing" if member.firing else "resolved",
+        "labels": body.labels,
+        "annotations": body.annotations or {"summary": body.summary, "description": body.description},
+        "startsAt": member.starts_at.isoformat(),
+        "endsAt": _iso(member.ends_at) or "0001-01-01T00:00:00Z",
+        "generatorURL": body.generator_url,
+        "fingerprint": member.fingerprint,
+    }
+
+

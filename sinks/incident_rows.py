@@ -1,0 +1,201 @@
+"""Rows of what people work on: incidents, their links, timeline, decisions and groups."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import asyncpg
+
+from sinks.alert_rows import columns
+from sinks.postgres import Connection
+
+# Writes incidents whole; an older revision never replaces a newer one.
+_UPSERT: Final = """
+INSERT INTO incidents AS mine (id, title, description, severity, status, created_at, updated_at, team, kind,
+    predecessor_id, group_key, group_labels, route, receiver, partition, revision, reopened, acknowledged_at,
+    resolved_at)
+SELECT id::uuid, title, description, severity, status, created_at, updated_at, team, kind,
+    nullif(predecessor_id, '')::uuid, group_key, group_labels::jsonb, route, receiver, partition, revision, reopened,
+    acknowledged_at, resolved_at
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[],
+    $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::int[],
+    $16::bigint[], $17::int[], $18::timestamptz[], $19::timestamptz[])
+    AS new(id, title, description, severity, status, created_at, updated_at, team, kind, predecessor_id, group_key,
+    group_labels, route, receiver, partition, revision, reopened, acknowledged_at, resolved_at)
+ON CONFLICT (id) DO UPDATE SET
+    title = excluded.title, description = excluded.description, severity = excluded.severity,
+    status = excluded.status, updated_at = excluded.updated_at, kind = excluded.kind, route = excluded.route,
+    receiver = excluded.receiver, revision = excluded.revision, reopened = excluded.reopened,
+    acknowledged_at = excluded.acknowledged_at, resolved_at = excluded.resolved_at, committed_at = clock_timestamp()
+WHERE mine.revision < excluded.revision
+"""
+
+# Links occurrences of alerts to incidents. Last of a step: its clock is what latency is measured by.
+_LINK: Final = """
+INSERT INTO incident_alerts AS mine (incident_id, identity, occurrence, group_key, partition, firing, revision,
+    joined_at, ended_at, state)
+SELECT incident_id::uuid, identity, occurrence, group_key, partition, firing, revision, joined_at, ended_at, state
+FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::int[], $6::bool[], $7::bigint[], $8::timestamptz[],
+    $9::timestamptz[], $10::bytea[])
+    AS new(incident_id, identity, occurrence, group_key, partition, firing, revision, joined_at, ended_at, state)
+ON CONFLICT (incident_id, identity, occurrence) DO UPDATE SET
+    firing = excluded.firing, revision = excluded.revision, ended_at = excluded.ended_at, state = excluded.state
+WHERE mine.revision <= excluded.revision
+"""
+
+# Adds to timelines; a line that is there stays as it is.
+_TIMELINE: Final = """
+INSERT INTO timeline (incident_id, seq, at, event, actor, detail)
+SELECT incident_id::uuid, seq, at, event, actor, detail::jsonb
+FROM unnest($1::text[], $2::bigint[], $3::timestamptz[], $4::text[], $5::text[], $6::text[])
+    AS new(incident_id, seq, at, event, actor, detail)
+ON CONFLICT DO NOTHING
+"""
+
+# Writes group states; an older revision never replaces a newer one.
+_GROUPS: Final = """
+INSERT INTO groups AS mine (group_key, partition, team, route, labels, revision, state, updated_at)
+SELECT group_key, partition, team, route, labels::jsonb, revision, state, updated_at
+FROM unnest($1::text[], $2::int[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bytea[], $8::timestamptz[])
+    AS new(group_key, partition, team, route, labels, revision, state, updated_at)
+ON CONFLICT (group_key) DO UPDATE SET
+    route = excluded.route, revision = excluded.revision, state = excluded.state, updated_at = excluded.updated_at
+WHERE mine.revision < excluded.revision
+"""
+
+_FORGET_GROUPS: Final = "DELETE FROM groups WHERE group_key = ANY($1::text[])"
+
+# The group states of a partition.
+_REBUILD_GROUPS: Final = "SELECT group_key, state FROM groups WHERE partition = $1"
+
+# The members that the groups of a partition hold.
+_REBUILD_MEMBERS: Final = """
+SELECT group_key, identity, state FROM incident_alerts WHERE partition = $1 AND state IS NOT NULL
+"""
+
+_DECISION_COLUMNS: Final = (
+    "group_key",
+    "seq",
+    "incident_id",
+    "identity",
+    "decision",
+    "reason",
+    "detail",
+    "decided_at",
+)
+
+DecisionRow = tuple[str, int, str, str | None, str, str, str, datetime]
+"""group_key, seq, incident_id, identity, decision, reason, detail (JSON), decided_at."""
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentRow:
+    """One row of `incidents`."""
+
+    id: str
+    title: str
+    description: str
+    severity: str
+    status: str
+    created_at: datetime
+    updated_at: datetime
+    team: str
+    kind: str
+    predecessor_id: str
+    group_key: str
+    group_labels: str
+    route: str
+    receiver: str
+    partition: int
+    revision: int
+    reopened: int
+    acknowledged_at: datetime | None
+    resolved_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRow:
+    """One row of `incident_alerts`; `state` is None once the alert is no member any more."""
+
+    incident_id: str
+    identity: str
+    occurrence: int
+    group_key: str
+    partition: int
+    firing: bool
+    revision: int
+    joined_at: datetime
+    ended_at: datetime | None
+    state: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineRow:
+    """One line of an incident's story; `seq` orders it and makes writing it twice harmless."""
+
+    incident_id: str
+    seq: int
+    at: datetime
+    event: str
+    actor: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRow:
+    """One group's table value."""
+
+    group_key: str
+    partition: int
+    team: str
+    route: str
+    labels: str
+    revision: int
+    state: bytes
+    updated_at: datetime
+
+
+async def upsert(conn: Connection, rows: Sequence[IncidentRow]) -> None:
+    """Write incidents: those that end before those that open, as one group may have one of each."""
+    ended = [row for row in rows if row.status in {"resolved", "merged"}]
+    open_ones = [row for row in rows if row.status not in {"resolved", "merged"}]
+    for part in (ended, open_ones):
+        if part:
+            await conn.execute(_UPSERT, *columns(part, IncidentRow))
+
+
+async def link(conn: Connection, rows: Sequence[LinkRow]) -> None:
+    """Link alerts to incidents."""
+    if rows:
+        await conn.execute(_LINK, *columns(rows, LinkRow))
+
+
+async def add_timeline(conn: Connection, rows: Sequence[TimelineRow]) -> None:
+    """Append to timelines."""
+    if rows:
+        await conn.execute(_TIMELINE, *columns(rows, TimelineRow))
+
+
+async def put_groups(conn: Connection, rows: Sequence[GroupRow], gone: Sequence[str]) -> None:
+    """Write group states, and drop those that are gone."""
+    if rows:
+        await conn.execute(_GROUPS, *columns(rows, GroupRow))
+    if gone:
+        await conn.execute(_FORGET_GROUPS, list(gone))
+
+
+async def add_decisions(conn: Connection, rows: Sequence[DecisionRow]) -> None:
+    """Append decisions; the caller left out what is applied already."""
+    if rows:
+        await conn.copy_records_to_table("decisions", records=rows, columns=_DECISION_COLUMNS)
+
+
+async def rebuild_groups(conn: Connection, partition: int) -> list["asyncpg.Record"]:
+    """(group_key, state) of every group of a partition."""
+    return await conn.fetch(_REBUILD_GROUPS, partition)
+
+
+async def rebuild_members(conn: Connection, partition: int) -> list["asyncpg.Record"]:
+    """(group_key, identity, state) of every member of a partition's groups."""
+    return await conn.fetch(_REBUILD_MEMBERS, partition)
