@@ -57,7 +57,7 @@ class RecentChunk(msgspec.Struct, frozen=True, array_like=True):
     ids: bytes
 
 
-_chunk = msgspec.msgpack.Decoder(RecentChunk)
+decode_chunk = msgspec.msgpack.Decoder(RecentChunk).decode
 
 
 @dataclass(kw_only=True)
@@ -72,9 +72,9 @@ class AlertsPartition(Partition):
     def over(cls, view: View, *, pg_applied: int, config_version: int, watermark: datetime) -> "AlertsPartition":
         """Derive what is not in the tables from what is."""
         self = cls(view=view, pg_applied=pg_applied, config_version=config_version, watermark=watermark)
-        loaded = sorted((_chunk.decode(value).at, key, value) for key, value in view.tables[RECENT].items())
+        loaded = sorted((decode_chunk(value).at, key, value) for key, value in view.tables[RECENT].items())
         for at, key, value in loaded:
-            self.remember(key, at, event_hashes(_chunk.decode(value).ids))
+            self.remember(key, at, event_hashes(decode_chunk(value).ids))
         dirty = []
         for identity, value in view.tables[PULSES].items():
             pulse = _pulse.decode(value)

@@ -12,7 +12,8 @@ import msgspec
 from agents.rules import grouping, incident
 from agents.rules.incident import Event, GroupState, Member
 from agents.step import Outgoing, Partition, Poison, Poisoned
-from sinks import incident_rows, task_rows
+from sinks import alert_rows, incident_rows, task_rows
+from sinks.alert_rows import DeadRow
 from sinks.incident_rows import DecisionRow, GroupRow, IncidentRow, LinkRow, TimelineRow
 from sinks.postgres import Advance, Connection
 from streams import codec, keys, metrics
@@ -24,6 +25,7 @@ from streams.records import (
     InputsRecord,
     MemberChange,
     Outcome,
+    Rejected,
     TaskHint,
     Tick,
 )
@@ -115,6 +117,7 @@ class IncidentsLogic:
             await conn.execute(task_rows.MARK_TOLD, heard)
         await incident_rows.add_timeline(conn, [row for work in works for row in work.timeline])
         await incident_rows.add_decisions(conn, [row for work in works for row in work.decisions])
+        await alert_rows.bury(conn, [row for work in works for row in work.dead_rows()])
         await incident_rows.link(conn, [row for work in works for row in work.links()])
 
     def route_of(self, route_id: str, version: int) -> Route:
@@ -476,6 +479,23 @@ class IncidentsWork:
         """Links of alerts to incidents as the step leaves them."""
         return list(self._links.values())
 
+    def dead_rows(self) -> list[DeadRow]:
+        """What could not be handled, kept for people to look at."""
+        return [
+            DeadRow(
+                event_id=item.event_id,
+                team="default",
+                source=INPUTS,
+                field="record",
+                reason=item.reason.replace("\x00", "\ufffd"),
+                body=item.body,
+                content_type="application/vnd.incidents.inputs",
+                via="kafka",
+                received_at=self._now,
+            )
+            for item in self._garbage
+        ]
+
     def outgoing(self) -> Iterable[Outgoing]:
         """Hints at the tasks that are due, and what could not be handled."""
         settings = self.logic.settings
@@ -490,7 +510,8 @@ class IncidentsWork:
                 yield Outgoing(topic, number, incident_id.encode(), codec.encode(hint))
         for item in self._garbage:
             topic = topic_name(settings.app_prefix, DEAD_LETTERS)
-            yield Outgoing(topic, 0, item.event_id.encode(), item.body)
+            refused = Rejected(event_id=item.event_id, source=INPUTS, field="record", reason=item.reason, body=item.body)
+            yield Outgoing(topic, 0, item.event_id.encode(), codec.encode(refused))
 
     def advance(self, offset: int) -> Advance:
         """The progress row after the step; every change is in a row, so all of it is safe."""

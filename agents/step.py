@@ -216,7 +216,7 @@ class StepRunner:
             message = event.message
             partition = self.partitions.get(message.partition)
             if partition is not None and message.offset > partition.view.offset:
-                batches.setdefault(message.partition, []).append((message.offset, message.value))
+                batches.setdefault(message.partition, []).append((message.offset, message.value or b""))
         return batches
 
     def _decoded(self, number: int, batch: Sequence[tuple[int, bytes]]) -> list[tuple[int, Any]]:
@@ -229,7 +229,7 @@ class StepRunner:
             try:
                 records.append((offset, self.logic.decode(data)))
             except UndecodableRecordError as error:
-                records.append((offset, self.logic.undecodable(data or b"", offset, number, str(error))))
+                records.append((offset, self.logic.undecodable(data, offset, number, str(error))))
         return records
 
     async def _round(self, batches: Batches, *, replaying: bool = False, poisoned: Poisoned | None = None) -> None:

@@ -1,0 +1,178 @@
+"""The commands. Each role is one; `incidents run` starts all of them on one machine."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import click
+
+from streams.settings import Settings, SettingsError
+
+
+def _settings() -> Settings:
+    try:
+        return Settings.from_environ(os.environ)
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _run(job: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - whatever the job gives
+    import uvloop  # noqa: PLC0415 - commands that only print need no event loop
+
+    return uvloop.run(job)
+
+
+def _role(run: Callable[[Settings], Awaitable[None]]) -> None:
+    async def job(settings: Settings) -> None:
+        await run(settings)
+
+    try:
+        _run(job(_settings()))
+    except Exception as error:
+        import structlog  # noqa: PLC0415 - only on the way out
+
+        structlog.get_logger().critical("ended", reason=f"{type(error).__name__}: {error}", exc_info=True)
+        sys.stdout.flush()
+        os._exit(1)  # a thread of the Kafka client may be stuck in what went wrong
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="llm-incident-manager")
+def main() -> None:
+    """Alerts in over RabbitMQ and HTTP, incidents out in Postgres, on a page, and at whoever must know.
+
+    Settings are environment variables INCIDENTS_*; .env.example lists them.
+    """
+
+
+@main.command()
+def run() -> None:
+    """Start everything on this machine: services that have no URL, and all roles."""
+    from embedded.supervisor import run as supervise  # noqa: PLC0415 - an extra that production does not install
+
+    sys.exit(supervise(_run_settings()))
+
+
+def _run_settings() -> Any:  # noqa: ANN401 - the embedded extra's own record
+    from embedded.supervisor import RunSettings  # noqa: PLC0415 - an extra that production does not install
+
+    _settings()
+    return RunSettings.from_environ(os.environ)
+
+
+@main.command()
+def gateway() -> None:
+    """Serve HTTP ingest, the API and the page."""
+    from web.gateway import run as serve  # noqa: PLC0415 - each role loads only what it needs
+
+    _role(serve)
+
+
+@main.command()
+def bridge() -> None:
+    """Bring alerts from RabbitMQ to Kafka."""
+    from streams.bridge import run as serve  # noqa: PLC0415 - each role loads only what it needs
+
+    _role(serve)
+
+
+@main.command()
+def worker() -> None:
+    """Run the agents that turn alerts into incidents."""
+    from agents.worker import run as serve  # noqa: PLC0415 - each role loads only what it needs
+
+    _role(serve)
+
+
+@main.command()
+def delivery() -> None:
+    """Send notices to receivers until they have them."""
+    from agents.deliver import run as serve  # noqa: PLC0415 - each role loads only what it needs
+
+    _role(serve)
+
+
+@main.command()
+def migrate() -> None:
+    """Bring the database to this version's schema; safe to run at any time, by several at once."""
+    from sinks import migrate as migrations  # noqa: PLC0415 - each command loads only what it needs
+
+    async def job(settings: Settings) -> None:
+        applied = await migrations.migrate(settings.database_url, click.echo)
+        conn = await asyncpg.connect(settings.database_url)
+        try:
+            await migrations.ensure_partitions(conn, datetime.now(UTC).date())
+        finally:
+            await conn.close()
+        click.echo(f"{len(applied)} migrations applied" if applied else "the schema is current")
+
+    _tell(job)
+
+
+@main.command()
+def topics() -> None:
+    """Create the Kafka topics that are missing, and check those that are there."""
+    from streams.topic_admin import ensure_topics  # noqa: PLC0415 - each command loads only what it needs
+
+    async def job(settings: Settings) -> None:
+        made = await ensure_topics(settings, click.echo)
+        click.echo(f"{len(made)} topics created" if made else "all topics are there")
+
+    _tell(job)
+
+
+@main.command("accept-new-log")
+def accept_new_log() -> None:
+    """Follow Kafka's present log although another one was followed before: what the old one still held is lost."""
+    from sinks import postgres  # noqa: PLC0415 - each command loads only what it needs
+    from streams.topic_admin import log_id  # noqa: PLC0415 - each command loads only what it needs
+
+    async def job(settings: Settings) -> None:
+        conn = await asyncpg.connect(settings.database_url)
+        try:
+            present = await log_id(settings)
+            await postgres.register_log(conn, present, forgets=True, by="operator")
+        finally:
+            await conn.close()
+        click.echo(f"following {present}; restart the workers")
+
+    _tell(job)
+
+
+@main.command("check-config")
+@click.argument("path", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--labels", "-l", multiple=True, metavar="NAME=VALUE", help="show the routes an alert with these labels takes")
+def check_config(path: Path, labels: tuple[str, ...]) -> None:
+    """Read a rules file and say what is wrong with it: line, field, reason, remedy."""
+    from agents.rules import routing  # noqa: PLC0415 - each command loads only what it needs
+    from streams.rules_config import ConfigError, load  # noqa: PLC0415 - each command loads only what it needs
+
+    try:
+        config = load(path.read_text(encoding="utf-8"))
+    except (ConfigError, UnicodeDecodeError) as error:
+        raise click.ClickException(f"{path}: {error}") from error
+    click.echo(f"{path}: {sum(1 for _ in config.route.walk())} routes, {len(config.receivers)} receivers")
+    if labels:
+        pairs = dict(label.partition("=")[::2] for label in labels)
+        for route in routing.routes_for(config.route, pairs):
+            click.echo(f"  {route.id} -> {route.receiver}, group {routing.group_labels(route, pairs)}")
+
+
+def _tell(job: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
+    try:
+        _run(job(_settings()))
+    except (OSError, RuntimeError, asyncpg.PostgresError, asyncio.TimeoutError) as error:
+        raise click.ClickException(f"{type(error).__name__}: {error}") from error
+    except Exception as error:
+        if type(error).__module__.split(".")[0] in {"sinks", "streams", "aiokafka"}:
+            raise click.ClickException(str(error)) from error
+        raise
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""What happens when partitions are assigned: fence the former owner, load, find the position."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Protocol
+
+import asyncpg
+import structlog
+from redis.exceptions import RedisError
+
+from agents.dedup import (
+    ALERT_TABLE,
+    HELD,
+    PULSES,
+    RECENT,
+    AlertsPartition,
+    RecentChunk,
+    chunk_of,
+    decode_chunk,
+    event_hash,
+)
+from agents.incidents import GROUPS, MEMBERS, RULES, InputsPartition
+from agents.step import Partition
+from sinks import alert_rows, incident_rows, postgres
+from sinks.postgres import Connection, Progress
+from streams import codec
+from streams.redis_tables import FencedError, TableSet, View
+from streams.settings import Settings
+from streams.topics import ALERTS, INPUTS
+
+REPLAY_LIMIT: Final = 200_000
+"""Records that Redis may be behind Postgres before a rebuild is the quicker way."""
+
+log = structlog.get_logger()
+
+
+class LogLostError(RuntimeError):
+    """Raised when Kafka no longer has records that were not applied, or fewer than were."""
+
+
+class Offsets(Protocol):
+    """What the loader asks Kafka: (first, next) offset of each partition of one topic."""
+
+    def __call__(self, topic: str, partitions: Sequence[int]) -> Awaitable[Mapping[int, tuple[int, int]]]: ...
+
+
+@dataclass(kw_only=True)
+class Loader:
+    """Loads the partitions of one agent's topic."""
+
+    settings: Settings
+    topic: str
+    tables: TableSet
+    partitions: dict[int, Partition]
+    pool: "asyncpg.Pool"
+    log_id: str
+    offsets: Offsets
+    prepare: Callable[[int], Awaitable[None]]
+    waiting_for: Callable[[str, bool], None]
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def load(self, assigned: Set[int]) -> dict[int, int]:
+        """Make exactly these partitions mine; the next offset of each.
+
+        Raises:
+            LogLostError: Kafka's log does not fit what was applied.
+            FencedError: another process claimed one of them after this one.
+        """
+        async with self._lock:
+            for number in [n for n in self.partitions if n not in assigned]:
+                del self.partitions[number]
+                self.tables.views.pop(number, None)
+            wanted = sorted(assigned - await self._still_mine())
+            if wanted:
+                progress = await self._patiently("postgres", lambda: self._claim(wanted))
+                bounds = await self.offsets(self.topic, wanted)
+                for number in wanted:
+                    await self._take(progress[number], bounds[number])
+            return {number: self.partitions[number].next_offset for number in assigned}
+
+    async def _still_mine(self) -> set[int]:
+        kept = [number for number in self.partitions if number in self.tables.views]
+        if not kept:
+            return set()
+        current = await self._patiently("postgres", lambda: self._current(kept))
+        return {
+            number
+            for number in kept
+            if current.get(number) == (self.partitions[number].view.epoch, self.partitions[number].view.offset)
+        }
+
+    async def _current(self, numbers: list[int]) -> dict[int, tuple[int, int]]:
+        async with self.pool.acquire(timeout=2) as conn:
+            return await postgres.current_epochs(conn, self.log_id, self.topic, numbers)
+
+    async def _claim(self, numbers: list[int]) -> dict[int, Progress]:
+        async with self.pool.acquire(timeout=2) as conn:
+            return await postgres.claim(conn, self.log_id, self.topic, numbers)
+
+    async def _take(self, progress: Progress, bounds: tuple[int, int]) -> None:
+        number = progress.partition
+        first, end = bounds
+        if progress.applied >= end:
+            raise LogLostError(f"{self.topic}/{number}: {progress.applied} was applied, but Kafka's log ends at {end}")
+        if progress.applied >= 0 and first > progress.applied + 1:
+            raise LogLostError(f"{self.topic}/{number}: Kafka dropped offsets {progress.applied + 1} to {first - 1}")
+        await self._patiently("redis", lambda: self.tables.claim(number, progress.epoch))
+        view = await self._patiently("redis", lambda: self.tables.load(number, progress.epoch))
+        if not self._usable(view, progress, first):
+            view = await self._rebuilt(progress, first)
+        await self.prepare(progress.config_version)
+        self.tables.views[number] = view
+        make = AlertsPartition.over if self.topic == ALERTS else InputsPartition.over
+        self.partitions[number] = make(
+            view,
+            pg_applied=progress.applied,
+            config_version=progress.config_version,
+            watermark=progress.watermark,
+        )
+
+    def _usable(self, view: View, progress: Progress, first: int) -> bool:
+        behind = progress.applied - view.offset
+        return view.log_id == self.log_id and 0 <= behind <= REPLAY_LIMIT and first <= view.offset + 1
+
+    async def _rebuilt(self, progress: Progress, first: int) -> View:
+        """Tables from Postgres' rows, at the offset before the first thing that no row has."""
+        offset = progress.safe if progress.applied >= 0 else first - 1
+        view = View(progress.partition, progress.epoch, self.log_id, offset, {name: {} for name in self.tables.tables})
+        started = asyncio.get_running_loop().time()
+        await self._patiently("postgres", lambda: self._read(view, progress))
+        await self._patiently("redis", lambda: self.tables.replace(view))
+        entries = sum(map(len, view.tables.values()))
+        if entries:
+            seconds = asyncio.get_running_loop().time() - started
+            log.info(
+                "rebuilt from postgres", topic=self.topic, partition=progress.partition, entries=entries,
+                seconds=round(seconds, 3),
+            )  # fmt: skip
+        return view
+
+    async def _read(self, view: View, progress: Progress) -> None:
+        for table in view.tables.values():
+            table.clear()
+        async with self.pool.acquire(timeout=2) as conn:
+            if self.topic == ALERTS:
+                await self._read_alerts(conn, view, progress)
+            elif self.topic == INPUTS:
+                await self._read_groups(conn, view, progress)
+
+    async def _read_alerts(self, conn: Connection, view: View, progress: Progress) -> None:
+        now = max(progress.watermark, datetime.min.replace(tzinfo=UTC) + HELD)
+        for row in await alert_rows.rebuild(conn, view.partition, now - HELD):
+            view.tables[ALERT_TABLE][row["identity"]] = row["state"]
+            view.tables[PULSES][row["identity"]] = row["pulse"]
+        since = now - timedelta(seconds=self.settings.recent_window)
+        for row in await alert_rows.recent_events(conn, view.partition, since):
+            # What comes after the rebuilt offset is replayed, and must not look as if it had been seen.
+            if row["log_id"] == self.log_id and row["offset"] > view.offset:
+                continue
+            key, value = chunk_of(row["decided_at"], row["offset"], [event_hash(event) for event in row["event_ids"]])
+            known = view.tables[RECENT].get(key)
+            view.tables[RECENT][key] = value if known is None else _joined(known, value)
+
+    async def _read_groups(self, conn: Connection, view: View, progress: Progress) -> None:
+        for row in await incident_rows.rebuild_groups(conn, view.partition):
+            view.tables[GROUPS][row["group_key"]] = row["state"]
+        for row in await incident_rows.rebuild_members(conn, view.partition):
+            view.tables[MEMBERS][f"{row['group_key']}:{row['identity']}"] = row["state"]
+        if progress.config_version:
+            view.tables[RULES]["config"] = codec.encode(progress.config_version)
+
+    async def _patiently(self, dependency: str, action: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ANN401 - whatever the action gives
+        delay = 0.05
+        while True:
+            try:
+                result = await action()
+            except (*postgres.TRANSIENT, RedisError) as error:
+                if isinstance(error, FencedError):
+                    raise
+                log.warning("waiting", dependency=dependency, topic=self.topic, reason=repr(error))
+                self.waiting_for(dependency, False)
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 2.0)
+            else:
+                self.waiting_for(dependency, True)
+                return result
+
+
+
+def _joined(first: bytes, second: bytes) -> bytes:
+    one, two = decode_chunk(first), decode_chunk(second)
+    return codec.encode(RecentChunk(one.at, one.ids + two.ids))

@@ -1,0 +1,298 @@
+"""The worker role: puts stores, agents and timers together and runs them in one Faust app."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Awaitable, Mapping, Sequence, Set
+from typing import Any, Final
+
+import asyncpg
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from faust.contrib.asgi import faust_app_running
+from faust.types import TP, StreamT
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from agents.dedup import DedupLogic
+from agents.incidents import IncidentsLogic
+from agents.loading import Loader, LogLostError
+from agents.step import Logic, Outgoing, Partition, StepRunner
+from agents.timers import Clock, Timers
+from sinks import config_rows, migrate, postgres
+from streams import metrics
+from streams.app import PipelineApp, app_id, build_pipeline
+from streams.logs import configure
+from streams.observe import Health, serve
+from streams.redis_tables import TableSet, refuse_eviction
+from streams.rules_config import BUILT_IN, RulesConfig, load
+from streams.settings import Settings
+from streams.tables import TABLES_OF
+from streams.topic_admin import log_id as current_log
+from streams.topics import ALERTS, INPUTS, topic_name
+from streams.transport import settled
+
+STALL_SECONDS: Final = 15.0
+REBALANCE_SECONDS: Final = 30.0
+NAMES: Final = {ALERTS: "dedup", INPUTS: "incidents"}
+
+log = structlog.get_logger()
+
+
+class StalledError(RuntimeError):
+    """Raised when records wait and nothing is done about them, for no reason that has a name."""
+
+
+class Worker:
+    """One worker process."""
+
+    def __init__(self, settings: Settings, health: Health) -> None:
+        self.settings = settings
+        self.health = health
+        self.configs: dict[int, RulesConfig] = {BUILT_IN.version: BUILT_IN}
+        self.runners: dict[str, StepRunner] = {}
+        self.loaders: dict[str, Loader] = {}
+        self.fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._rebalancing_since: float | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until `stop` is set or something is fatal."""
+        settings = self.settings
+        self.health.phase("starting")
+        self.pool = await postgres.open_pool(
+            settings.database_url,
+            size=settings.database_pool,
+            statement_timeout_ms=settings.statement_timeout,
+            name=f"incidents-{settings.worker_name}",
+        )
+        self.redis = Redis.from_url(settings.redis_url, socket_timeout=2, socket_connect_timeout=1, health_check_interval=5)
+        self.producer = AIOKafkaProducer(
+            bootstrap_servers=settings.kafka_url, acks="all", max_request_size=2 << 20, request_timeout_ms=10_000
+        )
+        try:
+            await self._prepare()
+            await self.producer.start()
+            await self._serve(stop)
+        finally:
+            await self.producer.stop()
+            await self.redis.aclose()
+            self.pool.terminate()
+
+    async def _prepare(self) -> None:
+        await refuse_eviction(self.redis)
+        async with self.pool.acquire() as conn:
+            await migrate.check(conn)
+            self.log_id = await current_log(self.settings)
+            forgets = bool(self.settings.log_generation)
+            await postgres.register_log(conn, self.log_id, forgets=forgets)
+
+    async def _serve(self, stop: asyncio.Event) -> None:
+        tables = {
+            topic: TableSet(self.redis, app_id(self.settings, "pipeline"), topic, names)
+            for topic, names in TABLES_OF.items()
+        }
+        self.app = build_pipeline(self.settings, tables)
+        self.app.load_partitions = self._load
+        clock = Clock()
+        timers = []
+        logics: dict[str, Logic] = {
+            ALERTS: DedupLogic(self.settings, self.log_id, self.configs, self._fetch_config),
+            INPUTS: IncidentsLogic(self.settings, self.log_id, self.configs, self._fetch_config),
+        }
+        for topic, logic in logics.items():
+            runner = self._runner(topic, logic, tables[topic])
+            timers.append(Timers(topic_name(self.settings.app_prefix, topic), runner.partitions, self._send, clock))
+        loops = [*(runner.run() for runner in self.runners.values()), *(timer.run() for timer in timers), self._watch()]
+        tasks = [asyncio.create_task(loop) for loop in loops]
+        for task in tasks:
+            task.add_done_callback(self._ended)
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            async with faust_app_running(self.app, stop_timeout=10):
+                await asyncio.wait([stopping, self.fatal], return_when=asyncio.FIRST_COMPLETED)
+                self.health.phase("draining")
+        finally:
+            stopping.cancel()
+            for task in tasks:
+                task.cancel()
+        if self.fatal.done():
+            self.fatal.result()
+
+    def _runner(self, topic: str, logic: Logic, tables: TableSet) -> StepRunner:
+        partitions: dict[int, Partition] = {}
+        runner = self.runners[topic] = StepRunner(
+            name=NAMES[topic],
+            logic=logic,
+            tables=tables,
+            partitions=partitions,
+            pool=self.pool,
+            send=self._send,
+            log_id=self.log_id,
+            limit=self.settings.step_records,
+            lost=lambda: self.app.rebalancing,
+            forget=lambda: self.app.consumer.forget_unacked(),  # type: ignore[attr-defined]  # noqa: PLW0108 - the consumer is made later
+            waiting_for=self._waiting_for,
+        )
+        self.loaders[topic] = Loader(
+            settings=self.settings,
+            topic=topic,
+            tables=tables,
+            partitions=partitions,
+            pool=self.pool,
+            log_id=self.log_id,
+            offsets=self._offsets,
+            prepare=self._need_config,
+            waiting_for=self._waiting_for,
+        )
+        name = topic_name(self.settings.app_prefix, topic)
+        source = self.app.topic(
+            name,
+            key_type=bytes,
+            value_type=bytes,
+            key_serializer="raw",
+            value_serializer="raw",
+            partitions=self.settings.partitions,
+        )
+
+        async def agent(stream: StreamT[bytes]) -> None:
+            async for event in stream.noack().events():
+                await runner.put(event)
+
+        self.app.agent(source, name=NAMES[topic])(agent)
+        return runner
+
+    async def _load(self, topic: str, partitions: Set[int]) -> None:
+        """Called by each table's store once partitions are assigned; the first call does the work."""
+        self.health.phase("loading")
+        try:
+            positions = await self.loaders[topic].load(partitions)
+        except Exception as error:  # noqa: BLE001 - Faust would swallow it: it must end the process
+            self._fail(error)
+            return
+        name = topic_name(self.settings.app_prefix, topic)
+        self.app.positions.update({TP(name, number): offset for number, offset in positions.items()})
+        metrics.partitions_owned.labels(topic).set(len(positions))
+
+    async def _offsets(self, topic: str, partitions: Sequence[int]) -> Mapping[int, tuple[int, int]]:
+        name = topic_name(self.settings.app_prefix, topic)
+        tps = [TP(name, number) for number in partitions]
+        client = self.producer.client
+        first = await self.app.consumer.earliest_offsets(*tps)
+        del client
+        end = await self._ends(tps)
+        return {tp.partition: (first[tp], end[tp]) for tp in tps}
+
+    async def _ends(self, tps: Sequence[TP]) -> dict[TP, int]:
+        thread = self.app.consumer._thread  # type: ignore[attr-defined]
+        found = await thread.call_thread(thread._ensure_consumer().end_offsets, tps)
+        return {TP(tp.topic, tp.partition): offset for tp, offset in found.items()}
+
+    async def _send(self, records: Sequence[Outgoing]) -> None:
+        futures = [
+            await self.producer.send(record.topic, record.value, key=record.key, partition=record.partition)
+            for record in records
+        ]
+        await settled(futures)
+
+    async def _fetch_config(self, version: int) -> None:
+        async with self.pool.acquire(timeout=2) as conn:
+            stored = await config_rows.by_version(conn, version)
+        if stored is None:
+            raise RuntimeError(f"configuration version {version} is announced but not in Postgres")
+        self.configs[version] = load(stored.body, version)
+
+    async def _need_config(self, version: int) -> None:
+        if version not in self.configs:
+            await self._fetch_config(version)
+
+    def _waiting_for(self, dependency: str, ok: bool) -> None:  # noqa: FBT001 - passed through
+        self.health.set(dependency, ok, "" if ok else "a step waits for it")
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.fatal.done():
+            self.fatal.set_exception(error)
+
+    def _ended(self, task: "asyncio.Task[Any]") -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self._fail(task.exception() or RuntimeError("a loop ended"))
+
+    async def _watch(self) -> None:
+        """Tell the truth about health once a second, and end a process that stands still."""
+        while True:
+            await asyncio.sleep(1)
+            await self._probe("redis", self._ping_redis())
+            await self._probe("postgres", self._ping_postgres())
+            self._look_at_rebalance()
+            self._look_at_lag()
+            for runner in self.runners.values():
+                for table in runner.tables.tables:
+                    views = runner.tables.views.values()
+                    metrics.table_entries.labels(table).set(sum(len(view.tables[table]) for view in views))
+
+    async def _ping_redis(self) -> object:
+        return await self.redis.ping()
+
+    async def _ping_postgres(self) -> object:
+        async with self.pool.acquire(timeout=1) as conn:
+            return await conn.fetchval("SELECT 1", timeout=1)
+
+    async def _probe(self, part: str, ping: Awaitable[object]) -> None:
+        try:
+            async with asyncio.timeout(1.5):
+                await ping
+        except (*postgres.TRANSIENT, RedisError, TimeoutError, asyncpg.PostgresError) as error:
+            self.health.set(part, False, repr(error))
+        else:
+            self.health.set(part, True)
+
+    def _look_at_rebalance(self) -> None:
+        app: PipelineApp = self.app
+        busy = app.rebalancing or not app.tables.recovery.completed.is_set()
+        if not busy:
+            self._rebalancing_since = None
+            self.health.set("kafka", True)
+            self.health.phase("running")
+            return
+        since = self._rebalancing_since = self._rebalancing_since or time.monotonic()
+        if time.monotonic() - since > 5:
+            self.health.set("kafka", False, "joining the consumer group")
+        waiting = any(runner.waiting for runner in self.runners.values()) or not self.health.is_ok("postgres")
+        if time.monotonic() - since > REBALANCE_SECONDS and not waiting and self.health.is_ok("redis"):
+            self._fail(StalledError(f"a rebalance has taken over {REBALANCE_SECONDS:.0f} s"))
+
+    def _look_at_lag(self) -> None:
+        total = 0
+        for topic, runner in self.runners.items():
+            name = topic_name(self.settings.app_prefix, topic)
+            behind = 0
+            for number, partition in runner.partitions.items():
+                end = self.app.consumer.highwater(TP(name, number)) or 0
+                behind += max(0, end - partition.next_offset)
+            total += behind
+            metrics.lag_records.labels(topic).set(behind)
+            idle = time.monotonic() - runner.last_step_at
+            if behind and not runner.waiting and not self.app.rebalancing and idle > STALL_SECONDS:
+                self._fail(StalledError(f"{topic}: {behind} records wait and no step has ended for {idle:.0f} s"))
+        self.health.lag(total)
+
+
+async def run(settings: Settings) -> None:
+    """Run a worker until SIGINT or SIGTERM."""
+    configure(settings, "worker")
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    health = Health("worker")
+    async with serve(settings, health):
+        worker = Worker(settings, health)
+        try:
+            await worker.run(stop)
+        except (LogLostError, postgres.UnknownLogError) as error:
+            # Restarting would not help, and going on would hide it: say so until a person has looked.
+            log.critical("kafka's log does not fit", reason=str(error))
+            health.set("kafka log", False, str(error))
+            await stop.wait()
+
+
