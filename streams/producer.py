@@ -192,7 +192,7 @@ class EventProducer:
         for item in batch.items:
             by_partition.setdefault(partition_of(item, self._partitions), []).append(item)
         for partition, items in by_partition.items():
-            for some, size in _cut(items):
+            for some, size in cut(items):
                 yield partition, _Share(call, some, size, batch.accepted_at, batch.via, batch.trace)
 
     def _withdraw(self, call: _Call) -> None:
@@ -281,7 +281,7 @@ def _record_of(shares: list[_Share]) -> tuple[bytes, bytes]:
     return (first.identity if isinstance(first, Alert) else first.event_id).encode(), codec.encode(batch)
 
 
-def _cut(items: list[Item]) -> Iterable[tuple[list[Item], int]]:
+def cut(items: list[Item]) -> Iterable[tuple[list[Item], int]]:
     """One partition's items in pieces that fit one record, each with its size."""
     size = sum(len(item.body) for item in items) + _ITEM_OVERHEAD * len(items)
     if len(items) <= MAX_ITEMS and size <= MAX_BYTES:

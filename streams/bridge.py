@@ -1,0 +1,229 @@
+"""RabbitMQ -> intake -> Kafka. A message is acknowledged only after Kafka has what it said.
+
+Messages are taken as they gather, a batch at a time and one batch after the
+other, so that what concerns one alert keeps its order.
+"""
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections import deque
+from typing import Final
+
+import structlog
+from aio_pika.abc import AbstractConnection, AbstractExchange
+from aiormq.abc import AbstractChannel, DeliveredMessage
+
+from streams import metrics
+from streams.amqp import CONNECTION_ERRORS, Topology, confirming, connected
+from streams.bridge_batch import DeadLetter, Gathered, dead_message, gathered
+from streams.observe import Health, Phase, serve
+from streams.producer import EventProducer, ProducerError
+from streams.records import AlertBatch
+from streams.settings import Settings
+
+MAX_MESSAGES: Final = 1000
+MAX_BYTES: Final = 8 * 1024 * 1024
+_PUBLISH_S: Final = 5.0
+_FLUSH_S: Final = 3.0
+_PAUSES_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
+_CHECK_S: Final = 0.5
+
+log = structlog.get_logger(__name__)
+
+
+class LostError(ConnectionError):
+    """Raised when the connection, the channel or the queue went away; what was not acknowledged comes again."""
+
+
+class _Session:
+    """One consumer on one connection. `wake` is set by every delivery and by every reason to look up."""
+
+    def __init__(self, stop: asyncio.Event) -> None:
+        self.stop = stop
+        self.wake = asyncio.Event()
+        self.inbox: deque[DeliveredMessage] = deque()
+        self.lost = ""
+
+    async def deliver(self, message: DeliveredMessage) -> None:
+        self.inbox.append(message)
+        self.wake.set()
+
+    def lose(self, *reason: object) -> None:
+        self.lost = self.lost or " ".join(str(part) for part in reason if part is not None) or "closed"
+        self.wake.set()
+
+    def take(self) -> list[DeliveredMessage]:
+        taken: list[DeliveredMessage] = []
+        size = 0
+        while self.inbox and len(taken) < MAX_MESSAGES and size < MAX_BYTES:
+            message = self.inbox.popleft()
+            size += len(message.body)
+            taken.append(message)
+        return taken
+
+    def check(self) -> None:
+        if self.lost:
+            raise LostError(self.lost)
+
+
+class Bridge:
+    """Carries messages from the queue to Kafka until `stop` is set."""
+
+    def __init__(self, settings: Settings, producer: EventProducer, health: Health, stop: asyncio.Event) -> None:
+        self._settings = settings
+        self._producer = producer
+        self._health = health
+        self._stop = stop
+        self._topology = Topology.of(settings)
+
+    async def run(self) -> None:
+        """Consume, and again after every loss, until told to stop; then finish what is at hand and return."""
+        attempt = 0
+        while not self._stop.is_set():
+            began = time.monotonic()
+            try:
+                async with connected(self._settings) as connection:
+                    await self._consume(connection)
+            except CONNECTION_ERRORS as error:
+                detail = f"{type(error).__name__}: {error}"
+                self._health.set("rabbitmq", ok=False, detail=detail)
+                attempt = 0 if time.monotonic() - began > _PAUSES_S[-1] else attempt + 1
+                await self._pause(attempt)
+
+    async def _consume(self, connection: AbstractConnection) -> None:
+        session = _Session(self._stop)
+        channel = await connection.channel(publisher_confirms=False)
+        await channel.set_qos(prefetch_count=self._settings.amqp_prefetch)
+        _, dead = await confirming(connection, self._topology.dead)
+        underlay = await channel.get_underlay_channel()
+        underlay.on_consumer_cancel_callbacks.add(lambda _frame: session.lose("the queue was deleted"))
+        channel.close_callbacks.add(lambda _sender, reason: session.lose("channel:", reason))
+        connection.close_callbacks.add(lambda _sender, reason: session.lose("connection:", reason))
+        consuming = await underlay.basic_consume(self._topology.queue, session.deliver)
+        self._health.set("rabbitmq", ok=True, detail=f"reading {self._topology.queue}")
+        waker = asyncio.create_task(_wake_at(self._stop, session.wake))
+        try:
+            await self._carry(session, underlay, dead)
+            await underlay.basic_cancel(consuming.consumer_tag or "")
+            await self._flush(session, underlay, dead)
+        finally:
+            waker.cancel()
+
+    async def _carry(self, session: _Session, channel: AbstractChannel, dead: AbstractExchange) -> None:
+        while not self._stop.is_set():
+            await session.wake.wait()
+            session.wake.clear()
+            while session.inbox and not self._stop.is_set():
+                session.check()
+                await self._pass_on(session, channel, dead, session.take())
+            session.check()
+
+    async def _flush(self, session: _Session, channel: AbstractChannel, dead: AbstractExchange) -> None:
+        """What was delivered already still goes through if that takes no longer than `_FLUSH_S`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FLUSH_S):
+                while session.inbox and self._producer.connected:
+                    await self._pass_on(session, channel, dead, session.take())
+
+    async def _pass_on(
+        self, session: _Session, channel: AbstractChannel, dead: AbstractExchange, messages: list[DeliveredMessage]
+    ) -> None:
+        """Judge, Kafka, dead letters, acknowledge; nothing is acknowledged before all of it is safe."""
+        began = time.perf_counter()
+        found = gathered(messages, self._settings)
+        if not await self._published(session, found):
+            return
+        if found.dead:
+            await self._bury(dead, found.dead)
+        last = messages[-1].delivery_tag
+        if last is not None:
+            await channel.basic_ack(last, multiple=True, wait=False)
+        self._count(found, len(messages), time.perf_counter() - began)
+
+    async def _published(self, session: _Session, found: Gathered) -> bool:
+        """Whether Kafka has all of it; tried until it has, or until there is no use in trying."""
+        waiting = list(found.batches)
+        attempt = 0
+        while waiting:
+            session.check()
+            waiting = await self._try(waiting)
+            if waiting:
+                if self._stop.is_set():
+                    return False
+                await self._pause(attempt)
+                attempt += 1
+        return True
+
+    async def _try(self, batches: list[AlertBatch]) -> list[AlertBatch]:
+        """Publish; returns those that Kafka did not confirm."""
+        sending = (self._producer.publish(batch, within=_PUBLISH_S) for batch in batches)
+        ends = await asyncio.gather(*sending, return_exceptions=True)
+        left = []
+        for batch, end in zip(batches, ends, strict=True):
+            if isinstance(end, ProducerError):
+                left.append(batch)
+                log.warning("kafka_not_confirmed", items=len(batch.items), reason=str(end))
+            elif isinstance(end, BaseException):
+                raise end
+        return left
+
+    async def _bury(self, dead: AbstractExchange, letters: list[DeadLetter]) -> None:
+        async with asyncio.timeout(_PUBLISH_S):
+            await asyncio.gather(
+                *(dead.publish(dead_message(letter), letter.routing_key, mandatory=True) for letter in letters)
+            )
+        for letter in letters:
+            log.info("dead_lettered", event_id=letter.rejected.event_id, reason=letter.rejected.reason)
+
+    def _count(self, found: Gathered, messages: int, seconds: float) -> None:
+        metrics.amqp_messages.labels("acked").inc(messages)
+        metrics.amqp_messages.labels("dead_lettered").inc(len(found.dead))
+        metrics.dead_letters.labels("amqp").inc(len(found.dead))
+        metrics.intake_items.labels("amqp", "accepted").inc(found.accepted)
+        metrics.intake_items.labels("amqp", "rejected").inc(len(found.dead))
+        metrics.amqp_batch_messages.observe(messages)
+        metrics.amqp_seconds.observe(seconds)
+
+    async def _pause(self, attempt: int) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PAUSES_S[min(attempt, len(_PAUSES_S) - 1)]):
+                await self._stop.wait()
+
+
+async def _wake_at(stop: asyncio.Event, wake: asyncio.Event) -> None:
+    await stop.wait()
+    wake.set()
+
+
+async def _watch(producer: EventProducer, health: Health) -> None:
+    while True:
+        health.set("kafka", ok=producer.connected, detail=producer.detail)
+        await asyncio.sleep(_CHECK_S)
+
+
+async def run(settings: Settings) -> None:
+    """The bridge role: runs until SIGINT or SIGTERM, then flushes and returns within 5 s."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    health = Health("bridge")
+    health.set("rabbitmq", ok=False, detail="not connected yet")
+    producer = EventProducer(settings)
+    async with serve(settings, health):
+        await producer.start()
+        watch = asyncio.create_task(_watch(producer, health))
+        health.phase(Phase.RUNNING)
+        try:
+            if settings.amqp_url:
+                await Bridge(settings, producer, health, stop).run()
+            else:
+                health.set("rabbitmq", ok=False, detail="AMQP is off: no address is set")
+                await stop.wait()
+        finally:
+            health.phase(Phase.DRAINING)
+            watch.cancel()
+            await producer.stop()
+    log.info("stopped")

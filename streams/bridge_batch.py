@@ -1,0 +1,136 @@
+"""What a batch of AMQP messages says: pure, from delivered messages to records and dead letters."""
+
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+import aio_pika
+from aiormq.abc import DeliveredMessage
+
+from streams import codec
+from streams.amqp import HANDOVER_TYPE
+from streams.intake import Parsed, parse_own
+from streams.intake_payload import without_nul
+from streams.records import Alert, AlertBatch, Rejected
+from streams.settings import Settings
+
+_GZIP: Final = 31
+_HEADER: Final = 1024
+_TRACE: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One refused event and the text to keep of it on RabbitMQ."""
+
+    rejected: Rejected
+    body: bytes
+    routing_key: str
+    message_id: str | None
+
+
+@dataclass(slots=True)
+class Gathered:
+    """All that one batch of messages comes to."""
+
+    batches: list[AlertBatch] = field(default_factory=list)
+    dead: list[DeadLetter] = field(default_factory=list)
+    accepted: int = 0
+
+
+def gathered(messages: Iterable[DeliveredMessage], settings: Settings) -> Gathered:
+    """Judge every message. Order is kept: a handed-over batch stands between what came before and after it."""
+    accepted_at = datetime.now(UTC)
+    found = Gathered()
+    items: list[Alert | Rejected] = []
+    trace = ""
+    for message in messages:
+        if message.header.properties.content_type == HANDOVER_TYPE:
+            batch = _handed_over(message)
+            if batch is not None:
+                _close(found, items, accepted_at, trace)
+                items, trace = [], ""
+                found.batches.append(batch)
+                found.accepted += len(batch.items)
+                continue
+        parsed = judged(message, accepted_at, settings)
+        items.extend(parsed.items)
+        trace = trace or _trace_of(message)
+        _sort_out(found, parsed, message)
+    _close(found, items, accepted_at, trace)
+    return found
+
+
+def _close(found: Gathered, items: list[Alert | Rejected], accepted_at: datetime, trace: str) -> None:
+    if items:
+        found.batches.append(AlertBatch(accepted_at=accepted_at, items=tuple(items), via="amqp", trace=trace))
+
+
+def _handed_over(message: DeliveredMessage) -> AlertBatch | None:
+    try:
+        record = codec.decode_alerts(message.body)
+    except codec.UndecodableRecordError:
+        return None
+    return record if isinstance(record, AlertBatch) else None
+
+
+def judged(message: DeliveredMessage, accepted_at: datetime, settings: Settings) -> Parsed:
+    """The verdicts of intake on one message."""
+    properties = message.header.properties
+    named = properties.message_id
+    return parse_own(
+        _unpacked(message.body, properties.content_encoding, settings.max_message_bytes),
+        accepted_at=accepted_at,
+        limits=settings,
+        header_event_id=without_nul(named) if named else None,
+        content_type=properties.content_type or "",
+    )
+
+
+def _unpacked(body: bytes, encoding: str | None, limit: int) -> bytes:
+    """The body, one byte past the limit at most; what claims to be gzip and is not is judged as it stands."""
+    if encoding not in {"gzip", "x-gzip"}:
+        return body
+    try:
+        return zlib.decompressobj(_GZIP).decompress(body, limit + 1)
+    except zlib.error:
+        return body
+
+
+def _sort_out(found: Gathered, parsed: Parsed, message: DeliveredMessage) -> None:
+    alone = len(parsed.items) == 1
+    for item in parsed.items:
+        if isinstance(item, Alert):
+            found.accepted += 1
+        else:
+            body = message.body if alone else item.body
+            key, named = message.routing_key or "", message.header.properties.message_id
+            found.dead.append(DeadLetter(item, body, key, named if alone else item.event_id[:255]))
+
+
+def _trace_of(message: DeliveredMessage) -> str:
+    headers = message.header.properties.headers
+    trace = headers.get("traceparent") if headers else None
+    return without_nul(trace[:_TRACE]) if isinstance(trace, str) else ""
+
+
+def dead_message(letter: DeadLetter) -> aio_pika.Message:
+    """The copy for the dead-letter queue; its headers say why, and which field."""
+    rejected = letter.rejected
+    return aio_pika.Message(
+        letter.body,
+        headers={
+            "x-reason": _short(rejected.reason),
+            "x-field": _short(rejected.field),
+            "x-event-id": rejected.event_id,
+        },
+        content_type=rejected.content_type or None,
+        message_id=letter.message_id,
+        delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+    )
+
+
+def _short(text: str) -> str:
+    return text.encode()[:_HEADER].decode("utf-8", "ignore")

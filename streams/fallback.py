@@ -1,0 +1,112 @@
+"""The gateway's second place for accepted events: RabbitMQ, while Kafka does not confirm.
+
+A handed-over message carries a packed `AlertBatch` with its event ids; the
+bridge passes it on as it is, so an event that Kafka had all the same is known.
+"""
+
+import asyncio
+from typing import Final
+
+import aio_pika
+import msgspec
+import structlog
+from aio_pika.abc import AbstractExchange
+
+from streams import codec, metrics
+from streams.amqp import CONNECTION_ERRORS, HANDOVER_KEY, HANDOVER_TYPE, Topology, confirming, connected
+from streams.producer import cut
+from streams.records import AlertBatch
+from streams.settings import Settings
+
+_CONFIRM_S: Final = 2.0
+_PAUSES_S: Final = (0.1, 0.2, 0.5, 1.0)
+_WAITING: Final = 256
+
+log = structlog.get_logger(__name__)
+
+
+class FallbackUnavailableError(Exception):
+    """Raised when RabbitMQ did not confirm; it may have the events all the same."""
+
+
+class Fallback:
+    """Publishes to the alerts exchange with confirms. `connected` and `detail` are for readiness."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._exchange: AbstractExchange | None = None
+        self._broken = asyncio.Event()
+        self._room = asyncio.Semaphore(_WAITING)
+        self._task: asyncio.Task[None] | None = None
+        self.detail = "not connected yet" if settings.amqp_url else "AMQP is off"
+
+    @property
+    def connected(self) -> bool:
+        """Whether RabbitMQ can be published to."""
+        return self._exchange is not None
+
+    async def start(self) -> None:
+        """Begin to connect; returns at once. Without an address there is nothing to connect to."""
+        if self._settings.amqp_url:
+            self._task = asyncio.create_task(self._keep())
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def publish(self, batch: AlertBatch) -> None:
+        """Return when RabbitMQ has confirmed every item.
+
+        Raises:
+            FallbackUnavailableError: it has not.
+        """
+        exchange = self._exchange
+        if exchange is None or self._room.locked():
+            metrics.fallback_messages.labels("failed").inc()
+            raise FallbackUnavailableError(self.detail or "too many wait for RabbitMQ already")
+        async with self._room:
+            try:
+                async with asyncio.timeout(_CONFIRM_S):
+                    for items, _ in cut(list(batch.items)):
+                        part = msgspec.structs.replace(batch, items=tuple(items))
+                        await exchange.publish(_message(part), HANDOVER_KEY, mandatory=True)
+            except CONNECTION_ERRORS as error:
+                metrics.fallback_messages.labels("failed").inc()
+                self.detail = f"{type(error).__name__}: {error}"
+                self._broken.set()
+                raise FallbackUnavailableError(self.detail) from error
+        metrics.fallback_messages.labels("confirmed").inc(len(batch.items))
+
+    async def _keep(self) -> None:
+        attempt = 0
+        while True:
+            try:
+                async with connected(self._settings) as connection:
+                    channel, exchange = await confirming(connection, Topology.of(self._settings).exchange)
+                    self._broken.clear()
+                    channel.close_callbacks.add(self._closed)
+                    connection.close_callbacks.add(self._closed)
+                    self._exchange, self.detail, attempt = exchange, "", 0
+                    await self._broken.wait()
+            except CONNECTION_ERRORS as error:
+                self.detail = f"{type(error).__name__}: {error}"
+            finally:
+                self._exchange = None
+            await asyncio.sleep(_PAUSES_S[min(attempt, len(_PAUSES_S) - 1)])
+            attempt += 1
+
+    def _closed(self, _sender: object, reason: BaseException | None) -> None:
+        self._exchange = None
+        self.detail = str(reason or "the connection was closed")
+        self._broken.set()
+
+
+def _message(batch: AlertBatch) -> aio_pika.Message:
+    return aio_pika.Message(
+        codec.encode(batch),
+        content_type=HANDOVER_TYPE,
+        delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+        timestamp=batch.accepted_at,
+    )
