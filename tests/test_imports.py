@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "embedded": ("embedded", "streams.settings"),
     "migrations": (),
     # The load comes from outside, over the senders' formats, and reads what was committed.
-    "loadtests": ("loadtests", "embedded", "streams.settings"),
+    "loadtests": ("loadtests", "embedded", "streams.settings", "streams.records"),
 }
 ROW_MODULES = ("_rows", "_reads", ".postgres", ".outcome", ".migrate")
 

@@ -18,8 +18,8 @@ def test_the_example_file_names_every_setting_with_its_default_and_unit() -> Non
 
 
 def test_the_example_file_gives_the_defaults() -> None:
-    pairs = (line.split("=", 1) for line in example_lines() if not line.startswith("#"))
-    assert Settings.from_environ({name: value for name, value in pairs}) == Settings()
+    pairs = (line.partition("=") for line in example_lines() if not line.startswith("#"))
+    assert Settings.from_environ({name: value for name, _, value in pairs}) == Settings()
 
 
 def test_settings_survive_the_way_through_an_environment() -> None:
