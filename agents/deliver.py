@@ -1,0 +1,198 @@
+"""The delivery role: sends the notices that Postgres holds, and tells the groups how each ended.
+
+Faust only brings hints. Everything that must be right comes from the rows, so
+notices go out while Kafka is away, and no hint is ever missed for good.
+"""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from typing import Any, Final
+
+import asyncpg
+import faust
+import msgspec
+import structlog
+from faust.contrib.asgi import faust_app_running
+
+from agents.dispatch import Channel, Dispatcher
+from agents.tell import Teller
+from sinks import task_rows
+from sinks.message import UnusableNoticeError, webhook_body
+from sinks.outcome import Failed, Outcome, Reason
+from sinks.postgres import TRANSIENT, open_pool
+from sinks.task_rows import Claimed
+from sinks.webhook import Webhook
+from streams import codec, metrics
+from streams.app import app_id, options
+from streams.kafka_link import KafkaLink
+from streams.observe import Health, Phase, serve
+from streams.settings import Settings
+from streams.topics import INPUTS, TASKS, topic_name
+from streams.transport import PositionedApp
+
+_WATCH: Final = 1.0
+_COUNT_EVERY: Final = 5
+
+_options = msgspec.json.Decoder(dict[str, Any])
+
+log = structlog.get_logger(__name__)
+
+
+class HintsStoppedError(RuntimeError):
+    """Raised when Faust gave up; the process ends and is started again."""
+
+
+async def run(settings: Settings) -> None:
+    """Deliver until SIGINT or SIGTERM, then finish what is under way."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    await deliver(settings, stopping)
+
+
+async def deliver(settings: Settings, stopping: asyncio.Event) -> None:
+    """Deliver until `stopping` is set; what is under way then is finished and committed."""
+    health = Health("delivery")
+    health.set("postgres", ok=False, detail="not asked yet")
+    health.set("kafka", ok=False, detail="not asked yet", required=False)
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(serve(settings, health))
+        pool = await open_pool(
+            settings.database_url,
+            size=settings.database_pool,
+            statement_timeout_ms=settings.statement_timeout,
+            name=f"delivery-{settings.worker_name}",
+        )
+        stack.push_async_callback(_closed, pool)
+        webhook = Webhook(settings.delivery_timeout)
+        stack.push_async_callback(webhook.close)
+        link = KafkaLink(settings, topic_name(settings.app_prefix, INPUTS))
+        link.start()
+        stack.push_async_callback(link.stop)
+        teller = Teller(pool, link, settings.partitions)
+        dispatcher = Dispatcher(
+            pool,
+            {"webhook": through_webhook(webhook)},
+            health,
+            owner=f"{settings.worker_name}-{os.getpid()}-{secrets.token_hex(4)}",
+            lease=timedelta(seconds=3 * settings.delivery_timeout + 10),
+            max_age=timedelta(seconds=settings.delivery_max_age),
+            ended=teller.tell,
+        )
+        health.phase(Phase.RUNNING)
+        jobs = [
+            dispatcher.claim_for_ever(),
+            dispatcher.commit_for_ever(),
+            teller.run(),
+            _watch(health, link, pool),
+            _hear(settings, link, dispatcher.hint),
+        ]
+        async with _together(jobs) as ended:
+            await _first(stopping.wait(), ended)
+            health.phase(Phase.DRAINING)
+            await dispatcher.drain(settings.delivery_timeout + 2)
+            await teller.flush()
+    log.info("delivery_stopped")
+
+
+def through_webhook(webhook: Webhook) -> Channel:
+    """The webhook channel: from a claimed row to an outcome."""
+
+    async def send(task: Claimed) -> Outcome:
+        try:
+            given = _options.decode(task.options)
+            body = webhook_body(task.body, given)
+        except (UnusableNoticeError, msgspec.MsgspecError) as error:
+            return Failed(Reason.BAD_NOTICE, str(error))
+        return await webhook.send(task.target, str(task.id), body, given)
+
+    return send
+
+
+def hint_app(settings: Settings, hint: Callable[[Sequence[uuid.UUID]], None]) -> faust.App:
+    """The Faust app that reads `notification-tasks`; a hint that is lost costs half a second."""
+    app = PositionedApp(
+        app_id(settings, "delivery"),
+        **{**options(settings), "datadir": f"{settings.data_dir}/faust-delivery-{settings.worker_name}"},
+        store="memory://",
+    )
+    topic = app.topic(
+        topic_name(settings.app_prefix, TASKS),
+        key_type=bytes,
+        value_type=bytes,
+        key_serializer="raw",
+        value_serializer="raw",
+        partitions=settings.partitions,
+    )
+
+    @app.agent(topic, name="deliver")
+    async def hints(stream: Any) -> None:  # noqa: ANN401 - Faust has no types
+        async for value in stream:
+            try:
+                hint([uuid.UUID(one) for one in codec.decode_hint(value or b"").task_ids])
+            except (codec.UndecodableRecordError, ValueError) as error:
+                metrics.dead_letters.labels("kafka").inc()
+                log.warning("hint_unreadable", reason=str(error))
+
+    return app
+
+
+async def _hear(settings: Settings, link: KafkaLink, hint: Callable[[Sequence[uuid.UUID]], None]) -> None:
+    while not link.connected:  # noqa: ASYNC110 - the link has no event
+        await asyncio.sleep(_WATCH / 5)
+    app = hint_app(settings, hint)
+    async with faust_app_running(app, stop_timeout=10):
+        while not app.crashed and not app.should_stop:  # noqa: ASYNC110 - nor has Faust
+            await asyncio.sleep(_WATCH)
+        raise HintsStoppedError(f"Faust stopped: {app.crash_reason!r}")
+
+
+async def _watch(health: Health, link: KafkaLink, pool: asyncpg.Pool) -> None:
+    round_number = 0
+    while True:
+        health.set("kafka", ok=link.connected, detail=link.detail, required=False)
+        if round_number % _COUNT_EVERY == 0:
+            with contextlib.suppress(*TRANSIENT):
+                async with pool.acquire(timeout=2) as conn:
+                    backlog = await task_rows.backlog(conn)
+                metrics.notifications_due.set(backlog.due)
+                metrics.notifications_oldest_seconds.set(backlog.oldest_seconds)
+        round_number += 1
+        await asyncio.sleep(_WATCH)
+
+
+@contextlib.asynccontextmanager
+async def _together(jobs: Sequence[Any]) -> Any:  # noqa: ANN401
+    tasks = [asyncio.create_task(job) for job in jobs]
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _first(stopped: Awaitable[Any], jobs: Sequence["asyncio.Task[None]"]) -> None:
+    """Return when told to stop; raise what ended a job before that."""
+    waiting = asyncio.ensure_future(stopped)
+    try:
+        done, _ = await asyncio.wait([waiting, *jobs], return_when=asyncio.FIRST_COMPLETED)
+        for job in done - {waiting}:
+            job.result()
+    finally:
+        waiting.cancel()
+
+
+async def _closed(pool: asyncpg.Pool) -> None:
+    try:
+        async with asyncio.timeout(2):
+            await pool.close()
+    except (TimeoutError, *TRANSIENT):
+        pool.terminate()

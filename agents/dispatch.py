@@ -1,0 +1,280 @@
+"""Claims due notices, sends them side by side, and commits how each ended.
+
+Postgres says what is due; hints only say when to look. A target that hangs
+holds its own few places and no one else's.
+"""
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Final
+from urllib.parse import urlsplit
+
+import asyncpg
+import structlog
+
+from agents.rules import retry
+from agents.rules.breaker import Breaker
+from sinks import task_rows
+from sinks.outcome import Failed, Outcome, Reason, RetryLater, Sent
+from sinks.postgres import TRANSIENT
+from sinks.task_rows import Claimed, Ending, Finished, Retry
+from streams import metrics
+from streams.observe import Health
+
+PLACES: Final = 128
+PER_TARGET: Final = 4
+SWEEP: Final = 0.5
+MAX_HINTS: Final = 10_000
+MAX_DETAIL: Final = 500
+_RETRY_FIRST: Final = 0.1
+_RETRY_CAP: Final = 2.0
+
+Channel = Callable[[Claimed], Awaitable[Outcome]]
+
+log = structlog.get_logger(__name__)
+
+
+class _Target:
+    """What this process knows of one target."""
+
+    def __init__(self) -> None:
+        self.breaker = Breaker()
+        self.held = 0  # tasks of it that are claimed and not committed
+        self.places = asyncio.Semaphore(PER_TARGET)
+
+    def is_idle(self, now: float) -> bool:
+        """Whether nothing would be forgotten with it."""
+        return not (self.held or self.breaker.failures or self.breaker.is_open(now))
+
+
+class Dispatcher:
+    """Sends what is due. `lease` must outlast a send, the wait for a place and the commit."""
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        channels: Mapping[str, Channel],
+        health: Health,
+        *,
+        owner: str,
+        lease: timedelta,
+        max_age: timedelta,
+        ended: Callable[[Sequence[Finished]], None],
+    ) -> None:
+        self._pool = pool
+        self._channels = channels
+        self._health = health
+        self._owner = owner
+        self._lease = lease
+        self._max_age = max_age
+        self._ended = ended
+        self._targets: dict[str, _Target] = {}
+        self._sending: set[asyncio.Task[None]] = set()
+        self._held = 0
+        self._done: list[tuple[Claimed, Outcome | None]] = []  # None: never tried
+        self._some_done = asyncio.Event()
+        self._hints: set[uuid.UUID] = set()
+        self._woken = asyncio.Event()
+        self._sweep_at = 0.0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._stopping = False
+
+    def hint(self, ids: Iterable[uuid.UUID]) -> None:
+        """These may be due now. What does not fit is found by the sweep."""
+        if len(self._hints) < MAX_HINTS:
+            self._hints.update(ids)
+            self._woken.set()
+
+    def sweep_now(self) -> None:
+        """Look for whatever is due."""
+        self._sweep_at = 0.0
+        self._woken.set()
+
+    async def claim_for_ever(self) -> None:
+        """Claim and start what is due, until told to stop."""
+        while not self._stopping:
+            try:
+                await self._claim_once()
+            except TRANSIENT as error:
+                self._health.set("postgres", ok=False, detail=type(error).__name__)
+                await asyncio.sleep(SWEEP)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, self._sweep_at - time.monotonic())):
+                    await self._woken.wait()
+
+    async def commit_for_ever(self) -> None:
+        """Write down how sends ended, many in one transaction; until cancelled."""
+        delay = _RETRY_FIRST
+        while True:
+            await self._some_done.wait()
+            try:
+                await self._commit()
+            except TRANSIENT as error:
+                # What was sent stays claimed here; if this process dies, the lease ends
+                # and the notice goes out again under the same key.
+                self._health.set("postgres", ok=False, detail=type(error).__name__)
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, _RETRY_CAP)
+            else:
+                delay = _RETRY_FIRST
+
+    async def drain(self, patience: float) -> None:
+        """Start nothing more, and wait until what is under way is committed."""
+        self._stopping = True
+        self._woken.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self._idle.wait()
+        for sending in self._sending:
+            sending.cancel()
+        await asyncio.gather(*self._sending, return_exceptions=True)
+        if self._held:
+            log.warning("notices_left_behind", notices=self._held)
+
+    async def _claim_once(self) -> None:
+        self._woken.clear()
+        sweeping = time.monotonic() >= self._sweep_at
+        if sweeping:
+            self._sweep_at = time.monotonic() + SWEEP
+        free = PLACES - self._held
+        ids = None if sweeping else list(self._hints)
+        if free <= 0 or ids == []:
+            return
+        self._hints.clear()
+        async with self._pool.acquire(timeout=2) as conn:
+            claimed = await task_rows.claim(
+                conn, self._owner, None, self._lease, free, ids, skip=self._closed_targets(), per_target=PER_TARGET
+            )
+        self._health.set("postgres", ok=True)
+        for task in claimed:
+            self._start(task)
+
+    def _closed_targets(self) -> list[str]:
+        now = time.monotonic()
+        return [
+            name for name, target in self._targets.items() if target.held >= PER_TARGET or target.breaker.is_open(now)
+        ]
+
+    def _start(self, task: Claimed) -> None:
+        self._held += 1
+        self._idle.clear()
+        target = self._targets.setdefault(task.target, _Target())
+        target.held += 1
+        sending = asyncio.create_task(self._deliver(task, target))
+        self._sending.add(sending)
+        sending.add_done_callback(self._sending.discard)
+
+    async def _deliver(self, task: Claimed, target: _Target) -> None:
+        outcome: Outcome | None = None
+        async with target.places:
+            if not self._stopping:
+                began = time.monotonic()
+                outcome = await self._sent(task)
+                now = time.monotonic()
+                target.breaker = target.breaker.heard(outcome, now)
+                metrics.notification_seconds.labels(task.channel).observe(now - began)
+        self._done.append((task, outcome))
+        self._some_done.set()
+
+    async def _sent(self, task: Claimed) -> Outcome:
+        if task.age > self._max_age:
+            return Failed(Reason.EXPIRED, f"made {task.age} ago")
+        channel = self._channels.get(task.channel)
+        if channel is None:
+            return Failed(Reason.UNKNOWN_CHANNEL, task.channel)
+        try:
+            return await channel(task)
+        except Exception as error:
+            log.exception("channel_failed", task=str(task.id), channel=task.channel)
+            return RetryLater(Reason.INTERNAL, f"{type(error).__name__}: {error}")
+
+    async def _commit(self) -> None:
+        self._some_done.clear()
+        done = self._done[:]
+        endings, retries, untried = self._sorted(done)
+        try:
+            async with self._pool.acquire(timeout=2) as conn, conn.transaction():
+                finished = await task_rows.finish(conn, self._owner, endings)
+                await task_rows.retry_later(conn, self._owner, retries)
+                await task_rows.release(conn, self._owner, untried)
+        except BaseException:
+            self._some_done.set()
+            raise
+        self._health.set("postgres", ok=True)
+        del self._done[: len(done)]
+        if self._done:
+            self._some_done.set()
+        for task, _ in done:
+            self._held -= 1
+            self._targets[task.target].held -= 1
+        if not self._held:
+            self._idle.set()
+        self._report(done, endings, retries)
+        self._ended(finished)
+        self._tidy()
+        self.sweep_now()
+
+    def _sorted(
+        self, done: Sequence[tuple[Claimed, Outcome | None]]
+    ) -> tuple[list[Ending], list[Retry], list[Claimed]]:
+        written = [_written(task, outcome, self._max_age) for task, outcome in done]
+        return (
+            [row for row in written if isinstance(row, Ending)],
+            [row for row in written if isinstance(row, Retry)],
+            [row for row in written if isinstance(row, Claimed)],
+        )
+
+    def _report(
+        self, done: Sequence[tuple[Claimed, Outcome | None]], endings: Sequence[Ending], retries: Sequence[Retry]
+    ) -> None:
+        tasks = {task.id: task for task, _ in done}
+        rows: list[Ending | Retry] = [*endings, *retries]
+        for row in rows:
+            task = tasks[row.id]
+            outcome = row.state if isinstance(row, Ending) else "retry"
+            metrics.notifications.labels(task.channel, outcome).inc()
+            log.info(
+                "notice",
+                outcome=outcome,
+                reason=row.reason,
+                detail=row.detail,
+                task=str(task.id),
+                incident=str(task.incident_id),
+                receiver=task.receiver,
+                host=urlsplit(task.target).hostname,
+                attempt=task.attempt,
+            )
+
+    def _tidy(self) -> None:
+        idle = [name for name, target in self._targets.items() if target.is_idle(time.monotonic())]
+        for name in idle:
+            del self._targets[name]
+        hosts = {urlsplit(name).hostname or "?" for name, target in self._targets.items() if target.breaker.failures}
+        detail = f"failing: {', '.join(sorted(hosts))}" if hosts else ""
+        self._health.set("targets", ok=not hosts, detail=detail, required=False)
+
+
+def _written(task: Claimed, outcome: Outcome | None, max_age: timedelta) -> Ending | Retry | Claimed:
+    """The row of an outcome; the task itself when it was never tried."""
+    if outcome is None:
+        return task
+    delay: timedelta | Failed | None = None
+    if isinstance(outcome, RetryLater):
+        delay = retry.after(outcome, task.id, task.attempt, task.age, max_age)
+    if isinstance(delay, timedelta):
+        return Retry(
+            id=task.id, attempt=task.attempt, reason=outcome.reason, detail=_clean(outcome.detail), delay=delay
+        )
+    end = delay or outcome
+    state = "sent" if isinstance(end, Sent) else "failed"
+    return Ending(id=task.id, attempt=task.attempt, state=state, reason=end.reason, detail=_clean(end.detail))
+
+
+def _clean(detail: str) -> str:
+    """Text that Postgres and a log line can hold."""
+    return "".join(letter if letter.isprintable() else " " for letter in detail[:MAX_DETAIL])

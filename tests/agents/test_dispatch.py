@@ -1,0 +1,244 @@
+"""Notices go out once, in order, each target for itself, and every end is committed."""
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+
+from agents.dispatch import PER_TARGET, Channel, Dispatcher
+from sinks.outcome import Failed, Outcome, Reason, RetryLater, Sent
+from sinks.postgres import open_pool
+from sinks.task_rows import Claimed, Finished
+from streams.observe import Health
+from tests.sinks.outbox import incident, task
+
+Rows = list[asyncpg.Record]
+Start = Callable[..., "contextlib.AbstractAsyncContextManager[Dispatcher]"]
+
+
+@pytest.fixture
+async def pool(database_url: str) -> AsyncIterator[asyncpg.Pool]:
+    pool = await open_pool(database_url, size=3, statement_timeout_ms=4000, name="test")
+    yield pool
+    await pool.close()
+
+
+@pytest.fixture
+def start(pool: asyncpg.Pool) -> Start:
+    @contextlib.asynccontextmanager
+    async def started(
+        channel: Channel, owner: str = "a", told: list[Finished] | None = None
+    ) -> AsyncIterator[Dispatcher]:
+        def ended(finished: Sequence[Finished]) -> None:
+            if told is not None:
+                told.extend(finished)
+
+        dispatcher = Dispatcher(
+            pool,
+            {"webhook": channel},
+            Health("delivery"),
+            owner=owner,
+            lease=timedelta(seconds=20),
+            max_age=timedelta(days=1),
+            ended=ended,
+        )
+        jobs = [asyncio.create_task(dispatcher.claim_for_ever()), asyncio.create_task(dispatcher.commit_for_ever())]
+        try:
+            yield dispatcher
+        finally:
+            await dispatcher.drain(1)
+            for job in jobs:
+                job.cancel()
+            for result in await asyncio.gather(*jobs, return_exceptions=True):
+                assert result is None or isinstance(result, asyncio.CancelledError)
+
+    return started
+
+
+async def rows(conn: asyncpg.Connection) -> Rows:
+    return list(await conn.fetch("SELECT * FROM notification_tasks ORDER BY incident_id, decision"))
+
+
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 10) -> None:
+    async with asyncio.timeout(seconds):
+        while not await condition():
+            await asyncio.sleep(0.02)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def all_in(conn: asyncpg.Connection, state: str) -> Callable[[], Awaitable[bool]]:
+    async def check() -> bool:
+        return all(row["state"] == state for row in await rows(conn))
+
+    return check
+
+
+async def test_what_is_due_is_sent_once_and_its_group_is_told(conn: asyncpg.Connection, start: Start) -> None:
+    made = [await task(conn, await incident(conn), made_at=now()) for _ in range(20)]
+    sent: list[uuid.UUID] = []
+    told: list[Finished] = []
+
+    async def channel(one: Claimed) -> Outcome:
+        sent.append(one.id)
+        return Sent("HTTP 200")
+
+    async with start(channel, told=told):
+        await until(all_in(conn, "sent"))
+    assert sorted(sent) == sorted(made)
+    assert sorted(one.id for one in told) == sorted(made)
+    assert {row["last_detail"] for row in await rows(conn)} == {"HTTP 200"}
+
+
+async def test_two_processes_send_each_notice_once(conn: asyncpg.Connection, start: Start) -> None:
+    made = [await task(conn, await incident(conn), made_at=now(), target=f"http://h/{n % 7}") for n in range(60)]
+    sent: list[uuid.UUID] = []
+
+    async def channel(one: Claimed) -> Outcome:
+        await asyncio.sleep(0.001)
+        sent.append(one.id)
+        return Sent()
+
+    async with start(channel, "a"), start(channel, "b"):
+        await until(all_in(conn, "sent"))
+    assert sorted(sent) == sorted(made)
+
+
+async def test_a_target_that_hangs_holds_only_its_own_places(conn: asyncpg.Connection, start: Start) -> None:
+    for _ in range(20):
+        await task(conn, await incident(conn), made_at=now(), target="http://hangs")
+    well = [await task(conn, await incident(conn), made_at=now(), target="http://well") for _ in range(20)]
+    sent: list[uuid.UUID] = []
+    hanging = 0
+    free = asyncio.Event()
+
+    async def channel(one: Claimed) -> Outcome:
+        nonlocal hanging
+        if one.target == "http://hangs":
+            hanging += 1
+            await free.wait()
+        sent.append(one.id)
+        return Sent()
+
+    async def well_sent() -> bool:
+        return sorted(sent) == sorted(well)
+
+    async with start(channel):
+        await until(well_sent)
+        assert hanging <= PER_TARGET
+        free.set()
+        await until(all_in(conn, "sent"))
+
+
+async def test_a_later_notice_waits_for_the_retry_of_an_earlier_one(conn: asyncpg.Connection, start: Start) -> None:
+    told = await incident(conn)
+    second = await task(conn, told, 2, made_at=now())
+    first = await task(conn, told, 1, made_at=now())
+    attempts: list[tuple[uuid.UUID, int]] = []
+
+    async def channel(one: Claimed) -> Outcome:
+        attempts.append((one.id, one.attempt))
+        return RetryLater(Reason.SERVER_ERROR, "HTTP 503") if len(attempts) < 3 else Sent()
+
+    async with start(channel):
+        await until(all_in(conn, "sent"))
+    assert attempts == [(first, 1), (first, 2), (first, 3), (second, 1)]
+
+
+@pytest.mark.parametrize(
+    ("age", "channel_name", "reason"),
+    [
+        (timedelta(days=2), "webhook", Reason.EXPIRED),
+        (timedelta(0), "pigeon", Reason.UNKNOWN_CHANNEL),
+        (timedelta(0), "webhook", Reason.AUTH),
+    ],
+)
+async def test_what_can_never_be_sent_fails_with_its_reason(
+    conn: asyncpg.Connection, start: Start, age: timedelta, channel_name: str, reason: Reason
+) -> None:
+    await task(conn, await incident(conn), made_at=now() - age, channel=channel_name)
+
+    async def channel(_one: Claimed) -> Outcome:
+        return Failed(Reason.AUTH, "HTTP 401: \x00\ud800")
+
+    async with start(channel):
+        await until(all_in(conn, "failed"))
+    [row] = await rows(conn)
+    assert row["last_reason"] == reason
+
+
+async def test_a_channel_that_raises_is_tried_again_and_stops_nobody(conn: asyncpg.Connection, start: Start) -> None:
+    bad = await task(conn, await incident(conn), made_at=now())
+    await task(conn, await incident(conn), made_at=now())
+
+    async def channel(one: Claimed) -> Outcome:
+        if one.id == bad and one.attempt == 1:
+            raise RuntimeError("a mistake of ours")
+        return Sent()
+
+    async with start(channel):
+        await until(all_in(conn, "sent"))
+    assert {row["attempts"] for row in await rows(conn) if row["id"] == bad} == {2}
+
+
+async def test_stopping_finishes_what_is_under_way_and_gives_back_the_rest(
+    conn: asyncpg.Connection, start: Start
+) -> None:
+    for _ in range(30):
+        await task(conn, await incident(conn), made_at=now())
+    sent = 0
+    some = asyncio.Event()
+
+    async def channel(_one: Claimed) -> Outcome:
+        nonlocal sent
+        some.set()
+        await asyncio.sleep(0.05)
+        sent += 1
+        return Sent()
+
+    async with start(channel) as dispatcher:
+        await some.wait()
+        await dispatcher.drain(2)
+    states = [(row["state"], row["attempts"]) for row in await rows(conn)]
+    assert states.count(("sent", 1)) == sent > 0
+    assert states.count(("due", 0)) == 30 - sent
+
+
+async def test_an_outcome_survives_that_postgres_goes_away_for_a_moment(conn: asyncpg.Connection, start: Start) -> None:
+    await task(conn, await incident(conn), made_at=now())
+    sent = 0
+
+    async def channel(_one: Claimed) -> Outcome:
+        nonlocal sent
+        sent += 1
+        await conn.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        return Sent()
+
+    async with start(channel):
+        await until(all_in(conn, "sent"))
+    assert sent == 1
+
+
+async def test_hints_are_sent_without_waiting_for_the_sweep(conn: asyncpg.Connection, start: Start) -> None:
+    sent = asyncio.Event()
+
+    async def channel(_one: Claimed) -> Outcome:
+        sent.set()
+        return Sent()
+
+    async with start(channel) as dispatcher:
+        await asyncio.sleep(0)
+        made = await task(conn, await incident(conn), made_at=now())
+        dispatcher.hint([made, uuid.uuid4()])
+        async with asyncio.timeout(5):
+            await sent.wait()
+        await until(all_in(conn, "sent"))
