@@ -25,11 +25,22 @@ _SETTLE_S: Final = 20.0
 _HEADERS: Final = {"Content-Type": "application/json"}
 
 
+class _Refused(msgspec.Struct, frozen=True):
+    """One item that was not taken."""
+
+    index: int
+
+
 class _Answer(msgspec.Struct, frozen=True):
     """What the gateway says to a request of which it took something."""
 
-    event_ids: list[str] = []
-    accepted: int = 0
+    event_ids: list[str]
+    rejected: list[_Refused]
+
+    def taken(self) -> set[str]:
+        """The ids of what it took."""
+        refused = {item.index for item in self.rejected}
+        return {event_id for index, event_id in enumerate(self.event_ids) if index not in refused}
 
 
 class HttpSender:
@@ -84,7 +95,7 @@ class HttpSender:
             said = response.read()
             answered = True
             if response.status_code < 300:  # noqa: PLR2004 - 2xx
-                taken = set(msgspec.json.decode(said, type=_Answer).event_ids) & ids
+                taken = msgspec.json.decode(said, type=_Answer).taken() & ids
             else:
                 error = ConnectionError(f"{response.status_code}: {bytes(said[:200])!r}")
         except (OSError, msgspec.MsgspecError) as caught:

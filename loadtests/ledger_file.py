@@ -44,6 +44,11 @@ class LedgerWriter:
         self._file.close()
 
 
+def entries_in(folder: Path) -> list[Entry]:
+    """Everything in the ledger files of a folder."""
+    return [entry for path in sorted(folder.glob("*.tsv")) for entry in entries_of(path)]
+
+
 def entries_of(path: Path) -> list[Entry]:
     """Everything in a ledger file."""
     entries = []

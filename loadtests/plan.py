@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 VARIABLE: Final = "LOAD_PLAN"
+STATUS_MARK: Final = "load-status "
 
 
 class Via(StrEnum):

@@ -1,0 +1,62 @@
+"""How long it took: from the send time to what is committed, out of the tables that `ledger` has filled."""
+
+from typing import Final
+
+import msgspec
+
+from loadtests.sums import Connection
+
+# A new alert counts when the link from its incident is committed; the others when their verdict is.
+_NEW: Final = """
+    SELECT extract(epoch FROM min(i.committed_at) - l.sent_at) * 1000 AS ms
+    FROM decided d JOIN producer_ledger l USING (event_id)
+    JOIN incident_alerts i ON i.identity = d.identity AND i.occurrence = d.occurrence
+    WHERE d.verdict = 'new' GROUP BY d.event_id, l.sent_at
+"""
+_OTHERS: Final = """
+    SELECT extract(epoch FROM d.committed_at - l.sent_at) * 1000 AS ms
+    FROM decided d JOIN producer_ledger l USING (event_id) WHERE d.verdict = '{verdict}'
+"""
+_QUANTILES: Final = """
+    SELECT count(*) AS events, coalesce(max(ms), 0)::float8 AS worst,
+        percentile_disc(ARRAY[0.5, 0.95, 0.99, 0.999]) WITHIN GROUP (ORDER BY ms)::float8[] AS parts
+    FROM ({source}) AS took
+"""
+# The send time that travelled inside the alert must be the one in the ledger.
+_CARRIED: Final = """
+    SELECT count(*) FROM decided d JOIN producer_ledger l USING (event_id)
+    JOIN alerts a ON a.identity = d.identity AND a.occurrence = d.occurrence
+    WHERE d.verdict = 'new' AND a.starts_at <> l.sent_at
+"""
+
+
+class Latency(msgspec.Struct, frozen=True, kw_only=True):
+    """Milliseconds over so many events."""
+
+    events: int
+    p50: float = 0
+    p95: float = 0
+    p99: float = 0
+    p999: float = 0
+    worst: float = 0
+
+
+async def latencies(connection: Connection) -> dict[str, Latency]:
+    """From send to commit, by verdict; `new` is to the committed link of its incident."""
+    sources = {"new": _NEW}
+    sources.update({verdict: _OTHERS.format(verdict=verdict) for verdict in ("duplicate", "changed", "resolved")})
+    return {name: await _quantiles(connection, source) for name, source in sources.items()}
+
+
+async def send_times_differ(connection: Connection) -> int:
+    """New alerts whose row does not carry the send time that the ledger has."""
+    count: int = await connection.fetchval(_CARRIED)
+    return count
+
+
+async def _quantiles(connection: Connection, source: str) -> Latency:
+    row = await connection.fetchrow(_QUANTILES.format(source=source))
+    if row is None or not row["events"]:
+        return Latency(events=0)
+    p50, p95, p99, p999 = row["parts"]
+    return Latency(events=row["events"], p50=p50, p95=p95, p99=p99, p999=p999, worst=row["worst"])

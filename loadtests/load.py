@@ -1,0 +1,257 @@
+"""`incidents load`: a measured load on a real system, judged by an account of our own.
+
+Locust runs in a process of its own; this one shows progress, waits for the
+drain, and compares the producers' ledger with Postgres.
+"""
+
+import argparse
+import asyncio
+import os
+import secrets
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+import msgspec
+
+from loadtests.latency import latencies, send_times_differ
+from loadtests.ledger import verify_when_flushed
+from loadtests.ledger_file import Entry, entries_in
+from loadtests.outside import Honesty, OutsideReader
+from loadtests.plan import STATUS_MARK, VARIABLE, Endpoints, LoadPlan, Shape, Via
+from loadtests.processes import kafka_flavour, usage_by_role
+from loadtests.report import (
+    GeneratorFigures,
+    LoadFigures,
+    console,
+    lost_and_doubled,
+    per_message,
+    print_load,
+    write_json,
+)
+from loadtests.sums import Connection, Sums, database_now, read_sums, wait_until
+from loadtests.target import NoSystemError, running_system
+from streams.settings import Settings
+
+_DRAIN_S: Final = 120.0
+_STALLED_S: Final = 20.0
+_FILE: Final = Path(__file__).with_name("locustfile.py")
+
+
+class GeneratorError(RuntimeError):
+    """Raised when the generator ended without its last figures; its own words stand above."""
+
+
+class _Status(msgspec.Struct, frozen=True):
+    """One status line of the generator."""
+
+    finished: bool
+    ways: tuple[GeneratorFigures, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Measured:
+    """What was noted while the load ran."""
+
+    ways: tuple[GeneratorFigures, ...]
+    honesty: Honesty
+    cpu_us: dict[str, float]
+    rss_mib: dict[str, float]
+    drain_s: float
+    drained: bool
+
+
+async def load(plan: LoadPlan, endpoints: Endpoints, *, report: str = "") -> int:
+    """Run the plan against a system; 0 only if nothing was lost, doubled or otherwise wrong.
+
+    The run gets an id of its own, the plan's `run` and `ledger` are replaced.
+    """
+    if endpoints.amqp is None and plan.via is not Via.HTTP:
+        print("this system has no RabbitMQ: alerts go over HTTP instead", flush=True)
+        plan = msgspec.structs.replace(plan, via=Via.HTTP)
+    with tempfile.TemporaryDirectory(prefix="incidents-load-") as folder:
+        plan = msgspec.structs.replace(
+            plan, run=f"l{secrets.token_hex(3)}", ledger=folder, http=endpoints.http, amqp=endpoints.amqp
+        )
+        connection = await asyncpg.connect(endpoints.postgres)
+        try:
+            measured = await _measure(plan, endpoints, connection)
+            entries = await asyncio.to_thread(entries_in, Path(folder))
+            figures = await _judge(plan, endpoints, connection, measured, entries)
+        finally:
+            await connection.close()
+    print_load(console(), figures)
+    if report:
+        write_json(figures, report)
+    return 0 if figures.passed else 1
+
+
+async def _measure(plan: LoadPlan, endpoints: Endpoints, connection: Connection) -> _Measured:
+    before = await read_sums(connection)
+    used = usage_by_role(endpoints.processes)
+    looking = await asyncpg.connect(endpoints.postgres)
+    reader = OutsideReader(looking)
+    outside = asyncio.create_task(reader.run(await database_now(connection)))
+    try:
+        ways = await _generate(plan, connection, before)
+        began = time.monotonic()
+        confirmed = sum(way.confirmed for way in ways)
+        drained = await _drained(connection, before, confirmed)
+        drain_s = time.monotonic() - began
+    finally:
+        reader.stop()
+        honesty = await outside
+        await looking.close()
+    after = usage_by_role(endpoints.processes)
+    return _Measured(
+        ways=ways,
+        honesty=honesty,
+        cpu_us=per_message(used, after, sum(way.sent for way in ways)),
+        rss_mib={role: usage.rss_mib for role, usage in after.items()},
+        drain_s=drain_s,
+        drained=drained,
+    )
+
+
+async def _generate(plan: LoadPlan, connection: Connection, before: Sums) -> tuple[GeneratorFigures, ...]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "locust", "-f", str(_FILE), "--headless", "--only-summary", "--skip-log-setup",
+        "--stop-timeout", "30",
+        env={**os.environ, VARIABLE: msgspec.json.encode(plan).decode()},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        status = await _followed(process, plan, connection, before)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+    if status is None or not status.finished:
+        raise GeneratorError(f"the load generator ended early with exit code {process.returncode}")
+    return status.ways
+
+
+async def _followed(
+    process: asyncio.subprocess.Process, plan: LoadPlan, connection: Connection, before: Sums
+) -> _Status | None:
+    if process.stdout is None:
+        return None
+    status: _Status | None = None
+    began, mark = time.monotonic(), STATUS_MARK.encode()
+    sent_before = 0
+    async for line in process.stdout:
+        if not line.startswith(mark):
+            continue
+        status = msgspec.json.decode(line[len(mark) :], type=_Status)
+        sums = (await read_sums(connection)).since(before)
+        sent, confirmed = sum(way.sent for way in status.ways), sum(way.confirmed for way in status.ways)
+        late = max((way.late_worst_ms for way in status.ways), default=0.0)
+        print(
+            f"{time.monotonic() - began:6.1f} s of {plan.seconds:g}  sent {sent:,} (+{sent - sent_before:,})  "
+            f"confirmed {confirmed:,}  in Postgres {sums.settled:,}  generator late by {late:.1f} ms at worst",
+            flush=True,
+        )
+        sent_before = sent
+        if status.finished:
+            break
+    return status
+
+
+async def _drained(connection: Connection, before: Sums, confirmed: int) -> bool:
+    async def settled() -> int:
+        return (await read_sums(connection)).since(before).settled
+
+    shown = -1
+
+    def show(value: int) -> None:
+        nonlocal shown
+        if value != shown:
+            print(f"waiting for the drain: {value:,} of {confirmed:,} in Postgres", flush=True)
+            shown = value
+
+    return await wait_until(settled, confirmed, within=_DRAIN_S, stalled=_STALLED_S, seen=show)
+
+
+async def _judge(
+    plan: LoadPlan, endpoints: Endpoints, connection: Connection, measured: _Measured, entries: list[Entry]
+) -> LoadFigures:
+    verification = await verify_when_flushed(connection, entries, plan.run)
+    took = await latencies(connection)
+    differ = await send_times_differ(connection)
+    lost, doubled = lost_and_doubled(verification)
+    return LoadFigures(
+        run=plan.run,
+        via=plan.via,
+        shape=plan.shape,
+        batch=plan.batch,
+        rate_wanted=plan.rate,
+        seconds=plan.seconds,
+        kafka=kafka_flavour(endpoints.processes),
+        sent=sum(way.sent for way in measured.ways),
+        confirmed=verification.confirmed,
+        refused=sum(way.refused for way in measured.ways),
+        unknown=verification.unknown,
+        in_postgres=verification.in_postgres,
+        lost=lost,
+        doubled=doubled,
+        rate=_rate(entries),
+        drain_s=measured.drain_s,
+        drained=measured.drained,
+        send_times_differ=differ,
+        latency_ms=took,
+        honesty=measured.honesty,
+        laws=verification.findings,
+        generator=measured.ways,
+        cpu_us_per_message=measured.cpu_us,
+        rss_mib=measured.rss_mib,
+        passed=verification.holds and measured.drained and differ == 0 and verification.confirmed > 0,
+    )
+
+
+def _rate(entries: list[Entry]) -> float:
+    if not entries:
+        return 0.0
+    first = min(entry.sent_us for entry in entries)
+    last = max(entry.told_us for entry in entries)
+    return len(entries) / max(1, last - first) * 1e6
+
+
+async def load_somewhere(plan: LoadPlan, settings: Settings, *, named: str | None = None, report: str = "") -> int:
+    """Run the plan on the running system (`named`: its endpoints.json), or on one started for it."""
+    try:
+        async with running_system(settings, named) as endpoints:
+            return await load(plan, endpoints, report=report)
+    except (NoSystemError, GeneratorError) as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Read the command line; every option has a variable of the same name in `make load`."""
+    parser = argparse.ArgumentParser(prog="python -m loadtests.load", description="Load a system and judge it.")
+    standard = LoadPlan()
+    parser.add_argument("--rate", type=float, default=standard.rate, help="alerts a second (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=standard.seconds, help="length of the run (%(default)s)")
+    parser.add_argument("--via", type=Via, choices=list(Via), default=standard.via, help="amqp, http or both")
+    parser.add_argument("--batch", type=int, default=standard.batch, help="alerts a message or request (%(default)s)")
+    parser.add_argument("--shape", type=Shape, choices=list(Shape), default=standard.shape, help="spread of arrivals")
+    parser.add_argument("--seed", type=int, default=standard.seed, help="seed of mix and arrivals (%(default)s)")
+    parser.add_argument(
+        "--endpoints", default="", help="endpoints.json of a running system (default: the data folder's)"
+    )
+    parser.add_argument("--report", default="", help="write the figures to this file as JSON")
+    given = parser.parse_args(arguments)
+    plan = LoadPlan(
+        rate=given.rate, seconds=given.seconds, via=given.via, batch=given.batch, shape=given.shape, seed=given.seed
+    )
+    settings = Settings.from_environ(os.environ)
+    return asyncio.run(load_somewhere(plan, settings, named=given.endpoints or None, report=given.report))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,43 @@
+"""The system that a command works on: one that runs already, or one that it starts itself."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from embedded.console import Console
+from embedded.stack import Stack
+from loadtests.plan import Endpoints, endpoints_from
+from streams.settings import Settings
+
+FILE: Final = "endpoints.json"
+
+
+class NoSystemError(RuntimeError):
+    """Raised when the system that was named does not run."""
+
+
+@asynccontextmanager
+async def running_system(settings: Settings, named: str | None) -> AsyncIterator[Endpoints]:
+    """The endpoints of the system in the file `named`, of the one in the data folder, or of a new one.
+
+    A system that is started here has the settings of the environment, WORKERS
+    and KAFKA among them, and is stopped at the end.
+
+    Raises:
+        NoSystemError: the file was named and there is no running system behind it.
+    """
+    path = Path(named) if named else Path(settings.data_dir) / FILE
+    endpoints = endpoints_from(path)
+    if endpoints is not None and endpoints.alive:
+        print(f"using the running system of {path}", flush=True)
+        yield endpoints
+        return
+    if named:
+        raise NoSystemError(f"{path}: no running system there")
+    workers = int(os.environ.get("WORKERS") or 1)
+    async with Stack(settings.data_dir, workers=workers, say=Console()) as stack:
+        yield msgspec.convert(stack.endpoints, Endpoints)
