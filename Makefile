@@ -42,7 +42,7 @@ check: $(STAMP) ## lint, format, types, security, dependencies
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy tests
+	$(BIN)/mypy .ci/*.py
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive streams agents sinks web embedded migrations loadtests .ci
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml

@@ -6,7 +6,7 @@ is asked first. Usage: audit.py requirements/dev.txt
 
 import json
 import re
-import subprocess  # nosec B404 - starts pip-audit with fixed arguments
+import subprocess
 import sys
 from pathlib import Path
 from urllib.error import URLError
@@ -22,7 +22,7 @@ def main(lock: Path) -> int:
         sys.stdout.write(f"NOT AUDITED: the advisories of pypi.org cannot be reached ({problem})\n")
         return 0
     command = [sys.executable, "-m", "pip_audit", "--strict", "--require-hashes", "--disable-pip", "-r", str(lock)]
-    return subprocess.run(command, check=False).returncode  # noqa: S603  # nosec B603 - fixed arguments
+    return subprocess.run(command, check=False).returncode  # noqa: S603 - fixed arguments
 
 
 def first_pin(lock: Path) -> tuple[str, str]:
@@ -36,7 +36,7 @@ def first_pin(lock: Path) -> tuple[str, str]:
 def unreachable(name: str, version: str) -> str:
     """Why the advisories cannot be had, or nothing when they can."""
     try:
-        with urlopen(SOURCE.format(name=name, version=version), timeout=20) as answer:  # noqa: S310  # nosec B310 - https
+        with urlopen(SOURCE.format(name=name, version=version), timeout=20) as answer:  # noqa: S310 - https
             known = json.load(answer)
     except (URLError, TimeoutError, ValueError, ConnectionError) as error:
         return str(error)

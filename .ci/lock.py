@@ -5,7 +5,7 @@ everything; `runtime.txt` and `build.txt`, for images, have the same versions.
 """
 
 import os
-import subprocess  # nosec B404 - starts uv with fixed arguments
+import subprocess
 import sys
 import sysconfig
 import tomllib
@@ -36,7 +36,7 @@ def compile_lock(target: Path, purpose: str, sources: list[str], text: str = "")
         "--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links", "--no-config",
         f"--output-file={target}", *(["--upgrade"] if os.environ.get("UPGRADE") else []), *sources,
     ]  # fmt: skip
-    subprocess.run(command, check=True, text=True, input=text)  # noqa: S603  # nosec B603 - fixed arguments
+    subprocess.run(command, check=True, text=True, input=text)  # noqa: S603 - fixed arguments
     body = "".join(line for line in target.read_text(encoding="utf-8").splitlines(keepends=True) if line[0] != "#")
     target.write_text(HEADER.format(purpose=purpose) + body, encoding="utf-8")
     sys.stdout.write(f"{target}: {body.count('==')} packages\n")

@@ -17,8 +17,9 @@ import asyncpg
 
 if TYPE_CHECKING:
     from asyncpg import Connection
+    from asyncpg.pool import PoolConnectionProxy
 
-    Conn = Connection[asyncpg.Record]
+    Conn = Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
 
 PARTITIONED: Final = ("verdicts", "decisions")
 _NAME: Final = re.compile(r"\d{4}_[a-z0-9_]+\.sql")
@@ -43,6 +44,7 @@ _MOVE: Final = """
 WITH moved AS (DELETE FROM {table}_other WHERE decided_at >= $1 AND decided_at < $2 RETURNING *)
 INSERT INTO {name} SELECT * FROM moved
 """
+_FORGET: Final = "DELETE FROM {table}_other WHERE decided_at < $1"
 
 
 class MigrationError(Exception):
@@ -164,7 +166,7 @@ async def drop_partitions(conn: "Conn", today: date, keep_days: int) -> list[str
                 if _day_of(name) < first:
                     await conn.execute(f"DROP TABLE {name}")
                     dropped.append(name)
-            await conn.execute(f"DELETE FROM {table}_other WHERE decided_at < $1", _midnight(first))  # noqa: S608 - a constant name
+            await conn.execute(_FORGET.format(table=table), _midnight(first))
     return dropped
 
 
