@@ -1,0 +1,196 @@
+"""The JSON API that the page and other programs read: incidents, alerts, tables, totals, and what changes."""
+
+import uuid
+from typing import Annotated, Any, Final
+
+import msgspec
+from litestar import Litestar, Request, Response, get
+from litestar.datastructures import State
+from litestar.exceptions import NotFoundException
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.params import FromPath, FromQuery, QueryParameter
+from litestar.response import Stream
+
+from sinks.alert_reads import AlertPage, AlertRow, alerts_of_incident, current_alerts
+from sinks.incident_reads import (
+    MAX_PAGE,
+    CursorError,
+    IncidentFilter,
+    IncidentPage,
+    IncidentSort,
+    IncidentSummary,
+    Notice,
+    TimelineEntry,
+    decode_cursor,
+    incidents_by_id,
+    list_incidents,
+    notices_of,
+    patterns,
+    timeline_of,
+)
+from sinks.progress_reads import OpenIncidents, Progress, Totals, read_open, read_progress, read_totals
+from streams.records import IncidentStatus, Kind, Severity
+from web import problems
+from web.alertmanager import gettable_alerts
+from web.database import Database
+from web.live import Live
+from web.openapi import openapi
+from web.page import page_routes
+from web.table_views import TablesView, TableViews
+
+_NO_STORE: Final = {"cache-control": "no-store"}
+
+Limit = Annotated[int, QueryParameter(ge=1, le=MAX_PAGE, description="Lines in one answer")]
+Text = Annotated[str, QueryParameter(max_length=200, description="Words that must all be found")]
+Team = Annotated[str | None, QueryParameter(max_length=200)]
+
+
+class IncidentDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """One incident with its alerts (firing first, at most 200; /api/v1/alerts has all) and its notices."""
+
+    incident: IncidentSummary
+    alerts: list[AlertRow]
+    notices: list[Notice]
+
+
+class Sums(msgspec.Struct, frozen=True, kw_only=True):
+    """Events by verdict, open incidents by severity, and how far each partition is."""
+
+    totals: Totals
+    open: OpenIncidents
+    partitions: list[Progress]
+
+
+@get("/api/v1/incidents", summary="Incidents, a page at a time", tags=["incidents"])
+async def incidents(  # noqa: PLR0917 - query parameters, given by name
+    state: State,
+    status: FromQuery[list[IncidentStatus] | None] = None,
+    severity: FromQuery[list[Severity] | None] = None,
+    kind: FromQuery[list[Kind] | None] = None,
+    team: Team = None,
+    q: Text = "",
+    sort: FromQuery[IncidentSort] = IncidentSort.UPDATED,
+    limit: Limit = 50,
+    cursor: Annotated[str, QueryParameter(max_length=400, description="`next` of the page before")] = "",
+) -> IncidentPage:
+    """Each of status, severity and kind may be given several times; `q` looks into labels of alerts too."""
+    wanted = IncidentFilter(
+        status=tuple(status or ()), severity=tuple(severity or ()), kind=tuple(kind or ()), team=team, text=q
+    )
+    try:
+        after = decode_cursor(cursor, sort) if cursor else None
+    except CursorError as error:
+        raise problems.FieldProblemError("cursor", str(error)) from error
+    async with _database(state).reading() as conn:
+        return await list_incidents(conn, wanted, sort, after, limit)
+
+
+@get("/api/v1/incidents/{incident_id:uuid}", summary="One incident", tags=["incidents"])
+async def incident(state: State, incident_id: FromPath[uuid.UUID]) -> IncidentDetail:
+    """With its alerts and notices."""
+    async with _database(state).reading() as conn:
+        found = await incidents_by_id(conn, [incident_id])
+        if not found:
+            raise NotFoundException("No incident has this id")
+        alerts = await alerts_of_incident(conn, incident_id, MAX_PAGE)
+        return IncidentDetail(incident=found[0], alerts=alerts, notices=await notices_of(conn, incident_id, MAX_PAGE))
+
+
+@get("/api/v1/incidents/{incident_id:uuid}/timeline", summary="What happened to it", tags=["incidents"])
+async def timeline(
+    state: State,
+    incident_id: FromPath[uuid.UUID],
+    after: Annotated[int, QueryParameter(ge=0, description="Sequence number to go on from")] = 0,
+    limit: Limit = MAX_PAGE,
+) -> list[TimelineEntry]:
+    """In order; ask again after the last `seq` for more."""
+    async with _database(state).reading() as conn:
+        entries = await timeline_of(conn, incident_id, after, limit)
+        if not entries and not await incidents_by_id(conn, [incident_id]):
+            raise NotFoundException("No incident has this id")
+        return entries
+
+
+@get("/api/v1/alerts", summary="Alerts, newest occurrence of each", tags=["alerts"])
+async def alerts(
+    state: State,
+    status: Annotated[str | None, QueryParameter(pattern="^(firing|resolved)$")] = None,
+    team: Team = None,
+    q: Text = "",
+    incident: Annotated[uuid.UUID | None, QueryParameter(description="Only alerts of this one")] = None,
+    limit: Limit = 50,
+    cursor: Annotated[str, QueryParameter(max_length=100, description="`next` of the page before")] = "",
+) -> AlertPage:
+    """By identity; with `incident`, every occurrence of its alerts, firing first."""
+    async with _database(state).reading() as conn:
+        if incident is not None:
+            offset = _offset(cursor)
+            rows = await alerts_of_incident(conn, incident, limit + 1, offset)
+            return AlertPage(items=rows[:limit], next=str(offset + limit) if len(rows) > limit else None)
+        rows = await current_alerts(conn, status=status, team=team, patterns=patterns(q), after=cursor, limit=limit + 1)
+        return AlertPage(items=rows[:limit], next=rows[limit - 1].identity if len(rows) > limit else None)
+
+
+@get("/api/v1/tables", summary="Stream tables by partition", tags=["streams"])
+async def tables(state: State) -> TablesView:
+    """Entries and bytes of each table, with the owner's epoch and the saved offset."""
+    views: TableViews = state.tables
+    return await views.read()
+
+
+@get("/api/v1/totals", summary="Sums of what came in", tags=["streams"])
+async def totals(state: State) -> Sums:
+    """The sum: received = new + changed + resolved + duplicate + late + rejected + redelivered."""
+    async with _database(state).reading() as conn:
+        return Sums(totals=await read_totals(conn), open=await read_open(conn), partitions=await read_progress(conn))
+
+
+@get("/api/v1/stream", summary="Server-sent events of what changes", tags=["streams"], media_type="text/event-stream")
+async def stream(state: State, request: Request[Any, Any, Any]) -> Stream:
+    """Events: hello, changed, sample, away, reset. Last-Event-ID goes on where a connection broke."""
+    live: Live = state.live
+    return Stream(
+        live.listen(request.headers.get("last-event-id", "")),
+        media_type="text/event-stream",
+        headers={**_NO_STORE, "x-accel-buffering": "no"},
+    )
+
+
+def build(settings: Any, database: Database, live: Live, tables_view: TableViews) -> Litestar:  # noqa: ANN401
+    """The Litestar app over its parts."""
+    return Litestar(
+        route_handlers=[
+            incidents, incident, timeline, alerts, tables, totals, stream, gettable_alerts, openapi, *page_routes(),
+        ],
+        exception_handlers=problems.HANDLERS,
+        state=State({"settings": settings, "database": database, "live": live, "tables": tables_view}),
+        openapi_config=OpenAPIConfig(
+            title="LLM Incident Manager",
+            version="1",
+            use_handler_docstrings=True,
+            render_plugins=[JsonRenderPlugin()],
+            path="/openapi",
+        ),
+        after_request=_guarded,
+        logging_config=None,
+    )  # fmt: skip
+
+
+async def _guarded(response: Response[Any]) -> Response[Any]:
+    response.headers.setdefault("x-content-type-options", "nosniff")
+    response.headers.setdefault("cache-control", "no-store")
+    return response
+
+
+def _database(state: State) -> Database:
+    database: Database = state.database
+    return database
+
+
+def _offset(cursor: str) -> int:
+    if not cursor:
+        return 0
+    if not cursor.isdecimal() or len(cursor) > 9:  # noqa: PLR2004 - below the range of Postgres' int
+        raise problems.FieldProblemError("cursor", "it is not a cursor of this list")
+    return int(cursor)

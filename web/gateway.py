@@ -1,0 +1,137 @@
+"""The gateway role: ingest, API, page and probes on one server, stopped gracefully."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from typing import Final, cast
+
+import structlog
+import uvicorn
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from streams.fallback import Fallback
+from streams.observe import App, Health, Phase, Receive, Scope, Send, Server, listen, probes, watched
+from streams.producer import EventProducer
+from streams.settings import Settings, SettingsError
+from web import api
+from web.database import Database
+from web.ingest import ROUTES, ingest_app
+from web.live import Live
+from web.table_views import TableViews
+
+_CHECK: Final = 1.0
+_GRACE: Final = 5
+
+log = structlog.get_logger(__name__)
+
+
+async def run(settings: Settings) -> None:
+    """Serve until SIGINT or SIGTERM, then finish what is under way.
+
+    Raises:
+        SettingsError: a way to sign in is asked for, which this version has not.
+        OSError: the port is in use.
+    """
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    async with serving(settings) as url:
+        log.info("gateway_started", url=url, auth=settings.auth)
+        await stopping.wait()
+        log.info("gateway_stopping")
+
+
+@contextlib.asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[str]:
+    """The whole gateway inside the block; gives its address, with the port that was taken."""
+    if settings.auth == "on":
+        raise SettingsError("INCIDENTS_AUTH=on: users do not exist yet; use off on a loopback address")
+    health = Health("gateway")
+    redis: Redis = Redis.from_url(settings.redis_url, socket_timeout=2, socket_connect_timeout=2)
+    database = Database(settings)
+    live = Live(database, health)
+    async with contextlib.AsyncExitStack() as stack:
+        listener = listen(settings.http_host, settings.http_port)
+        stack.callback(listener.close)
+        stack.push_async_callback(redis.aclose)
+        await database.open()
+        stack.push_async_callback(database.close)
+        producer, fallback = EventProducer(settings), Fallback(settings)
+        for link in (producer, fallback):
+            await link.start()
+            stack.push_async_callback(link.stop)
+        reads = api.build(settings, database, live, TableViews(redis, settings))
+        app = composed(health, ingest_app(settings, producer, fallback), cast("App", reads))
+        config = uvicorn.Config(
+            app,
+            loop="none",
+            http="httptools",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            backlog=2048,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=_GRACE,
+        )
+        server = Server(config)
+        await stack.enter_async_context(watched(health))
+        await stack.enter_async_context(_kept_going(live.run))
+        await stack.enter_async_context(_kept_going(partial(_check, settings, health, producer, fallback, redis)))
+        server_task = asyncio.create_task(server.serve(sockets=[listener]))
+        health.any_of("kafka", "rabbitmq")
+        health.phase(Phase.RUNNING)
+        try:
+            yield f"http://{settings.http_host}:{listener.getsockname()[1]}"
+        finally:
+            health.phase(Phase.DRAINING)
+            live.close()
+            server.should_exit = True
+            await server_task
+
+
+def composed(health: Health, ingest: App, reads: App) -> App:
+    """Probes first, then the two hot ingest routes, then everything that reads."""
+
+    async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        is_ingest = scope["type"] == "http" and (scope["method"], scope["path"]) in ROUTES
+        await (ingest if is_ingest else reads)(scope, receive, send)
+
+    return probes(health, route)
+
+
+async def _check(settings: Settings, health: Health, producer: EventProducer, fallback: Fallback, redis: Redis) -> None:
+    health.set("kafka", producer.connected, producer.detail, required=False)
+    if settings.amqp_url:
+        health.set("rabbitmq", fallback.connected, fallback.detail, required=False)
+    try:
+        await redis.ping()
+    except (RedisError, OSError) as error:
+        health.set("redis", ok=False, detail=type(error).__name__, required=False)
+    else:
+        health.set("redis", ok=True, required=False)
+
+
+@contextlib.asynccontextmanager
+async def _kept_going(job: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Keep a job going inside the block: it only reads, so after a mistake of its own it starts again."""
+
+    async def go() -> None:
+        while True:
+            try:
+                await job()
+            except Exception:
+                log.exception("job_failed")
+            await asyncio.sleep(_CHECK)
+
+    task = asyncio.create_task(go())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

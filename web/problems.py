@@ -1,0 +1,98 @@
+"""Errors as application/problem+json (RFC 9457), naming the field where there is one."""
+
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+
+from web.database import DatabaseAwayError
+
+MEDIA_TYPE: Final = "application/problem+json"
+RETRY_AFTER: Final = "2"
+
+log = structlog.get_logger(__name__)
+AnyRequest = Request[Any, Any, Any]
+
+
+class FieldError(msgspec.Struct, frozen=True):
+    """Which field was refused and why."""
+
+    field: str
+    reason: str
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The body of every error."""
+
+    title: str
+    status: int
+    type: str = "about:blank"
+    detail: str = ""
+    errors: list[FieldError] = []
+
+
+class FieldProblemError(Exception):
+    """Raised by a route for a value that only it can judge; it becomes a 400."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+
+class PartAwayError(Exception):
+    """Raised when a part that the answer needs is away; it becomes a 503."""
+
+
+def respond(problem: Problem) -> Response[Problem]:
+    """The answer for a problem."""
+    headers = {"retry-after": RETRY_AFTER} if problem.status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    return Response(problem, status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def on_field(_request: AnyRequest, error: FieldProblemError) -> Response[Problem]:
+    """400 for a value that a route refused."""
+    return respond(_bad_request([FieldError(error.field, error.reason)]))
+
+
+def on_validation(_request: AnyRequest, error: ValidationException) -> Response[Problem]:
+    """400 for parameters that do not fit their types."""
+    extra = error.extra if isinstance(error.extra, list) else []
+    errors = [FieldError(str(item.get("key", "")), str(item.get("message", ""))) for item in extra]
+    return respond(_bad_request(errors, error.detail if not errors else ""))
+
+
+def on_http(_request: AnyRequest, error: HTTPException) -> Response[Problem]:
+    """What Litestar itself refuses: unknown paths, wrong methods."""
+    title = HTTPStatus(error.status_code).phrase
+    detail = "" if error.detail == title else error.detail
+    return respond(Problem(title=title, status=error.status_code, detail=detail))
+
+
+def on_away(_request: AnyRequest, error: DatabaseAwayError | PartAwayError) -> Response[Problem]:
+    """503 while a part is away."""
+    return respond(Problem(title="Not available right now", status=503, detail=str(error)))
+
+
+def on_mistake(request: AnyRequest, error: Exception) -> Response[Problem]:
+    """500 for what is our own fault; the text stays in the log."""
+    log.error("request_failed", path=request.url.path, exc_info=error)
+    return respond(Problem(title="Internal error", status=500, detail="It was logged."))
+
+
+def _bad_request(errors: list[FieldError], detail: str = "") -> Problem:
+    said = detail or "; ".join(f"{error.field}: {error.reason}" for error in errors)
+    return Problem(title="Bad request", status=400, detail=said, errors=errors)
+
+
+HANDLERS: Final[dict[int | type[Exception], Any]] = {
+    FieldProblemError: on_field,
+    ValidationException: on_validation,
+    HTTPException: on_http,
+    DatabaseAwayError: on_away,
+    PartAwayError: on_away,
+    Exception: on_mistake,
+}

@@ -1,0 +1,135 @@
+// One incident: what it is, its alerts, what happened, who was told.
+import { el, age, badge, compact, empty, labels, number, outside, time, words } from "/static/dom.js";
+import { ask } from "/static/feed.js";
+
+const EVENTS = {
+  opened: "Opened", reopened: "Reopened", resolved: "Resolved", changed: "Changed", acknowledged: "Acknowledged",
+  joined: "Alert joined", fired: "Alert fired", left: "Alert left", ended: "Alert ended", severity: "Severity changed",
+  notified: "Notice decided", task: "Notice decided", merged: "Merged",
+};
+
+export class Incident {
+  constructor(id) {
+    this.id = id;
+    this.entries = [];
+    this.opened = new Set();
+    this.node = el("div", { class: "view incident-view" }, el("p", { class: "loading" }, "Loading…"));
+    this.load();
+  }
+
+  async load() {
+    this.asking?.abort();
+    const asking = this.asking = new AbortController();
+    try {
+      const last = this.entries.at(-1)?.seq || 0;
+      const path = `/api/v1/incidents/${this.id}`;
+      const [detail, added] = await Promise.all([
+        ask(path, asking.signal), ask(`${path}/timeline?after=${last}`, asking.signal),
+      ]);
+      this.detail = detail;
+      this.entries.push(...added);
+      this.draw();
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      if (error.status === 404) this.node.replaceChildren(back(), empty("No such incident", "It may have passed its retention."));
+      else if (!this.detail) this.node.replaceChildren(back(), empty("This incident cannot be shown right now", `${error.message} This page keeps trying.`));
+    }
+  }
+
+  refresh() {
+    if (this.waiting) return;
+    this.waiting = setTimeout(() => { this.waiting = null; this.load(); }, 700);
+  }
+
+  changed(items) { if (items.some((item) => item.id === this.id)) this.refresh(); }
+  sample() { if (!this.detail) this.refresh(); }
+  reset() { this.refresh(); }
+  away() {}
+  every15() { this.refresh(); }
+
+  draw() {
+    const { incident, alerts, notices } = this.detail;
+    document.title = `${incident.title} · Incidents`;
+    this.node.replaceChildren(back(), this.head(incident),
+      el("div", { class: "columns" },
+        el("div", {}, this.alerts(incident, alerts), this.notices(notices)),
+        this.timeline()));
+  }
+
+  head(incident) {
+    const facts = [
+      ["Kind", words(incident.kind)],
+      ["Team", incident.team],
+      ["Alerts firing", `${number(incident.firing)} of ${number(incident.alerts)}`],
+      ["Events", number(incident.events)],
+      ["Opened", age(incident.created_at)],
+      incident.resolved_at ? ["Resolved", age(incident.resolved_at)] : ["Changed", age(incident.updated_at)],
+      ["Receiver", incident.receiver || "none"],
+    ];
+    if (incident.reopened) facts.push(["Reopened", `${incident.reopened}×`]);
+    if (incident.predecessor_id) facts.push(["Before it", el("a", { href: `/incidents/${incident.predecessor_id}`, "data-link": true }, "earlier incident")]);
+    return el("header", { class: "head", dataset: { severity: incident.severity } },
+      el("p", { class: "badges" }, badge("severity", incident.severity), badge("status", incident.status)),
+      el("h1", {}, incident.title),
+      incident.description && incident.description !== incident.title ? el("p", { class: "description" }, incident.description) : null,
+      el("dl", { class: "facts" }, facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)))),
+      labels(incident.group_labels));
+  }
+
+  alerts(incident, alerts) {
+    const more = incident.alerts > alerts.length ? `the first ${number(alerts.length)} of ${number(incident.alerts)}` : number(alerts.length);
+    const hidden = Object.keys(incident.group_labels);
+    return el("section", { class: "panel" }, el("h2", {}, "Alerts ", el("small", {}, more)),
+      alerts.length ? el("ul", { class: "alerts" }, alerts.map((alert) => this.alert(alert, hidden))) : empty("No alerts", "None is linked to this incident."));
+  }
+
+  alert(alert, hidden) {
+    const key = `${alert.identity}/${alert.occurrence}`;
+    const annotations = Object.entries(alert.annotations).filter(([, value]) => value);
+    return el("li", { dataset: { status: alert.status, severity: alert.severity } },
+      el("details", {
+        open: this.opened.has(key),
+        ontoggle: (event) => { if (event.target.open) this.opened.add(key); else this.opened.delete(key); },
+      },
+      el("summary", {},
+        badge("alert", alert.status),
+        el("span", { class: "what" }, alert.summary || alert.labels.alertname || alert.fingerprint),
+        el("span", { class: "times" }, `${compact(alert.events)}×`),
+        age(alert.starts_at, alert.ends_at)),
+      alert.description && alert.description !== alert.summary ? el("p", {}, alert.description) : null,
+      labels(alert.labels, hidden),
+      annotations.length ? el("dl", { class: "facts" }, annotations.map(([name, value]) => el("div", {}, el("dt", {}, words(name)),
+        el("dd", {}, /^https?:/.test(value) ? outside(value) : value)))) : null,
+      el("p", { class: "meta" }, `${alert.source} · started ${time(alert.starts_at)}`,
+        alert.ends_at ? ` · ended ${time(alert.ends_at)}` : "", ` · last seen ${time(alert.last_seen_at)} · ${alert.fingerprint}`),
+      alert.links.length ? el("p", { class: "links" }, alert.links.map((link) => outside(link.href, link.text))) : null));
+  }
+
+  notices(notices) {
+    return el("section", { class: "panel" }, el("h2", {}, "Notices ", el("small", {}, number(notices.length))),
+      notices.length ? el("ul", { class: "notices" }, notices.map((notice) => el("li", {},
+        badge("task", notice.state),
+        el("span", { class: "what" }, `${notice.receiver} `, el("small", {}, `${notice.channel} → ${notice.target}`)),
+        el("span", { class: "why" }, words(notice.reason), notice.attempts > 1 ? ` · ${notice.attempts} attempts` : "",
+          notice.last_reason && notice.state !== "sent" ? ` · ${words(notice.last_reason)}` : ""),
+        age(notice.finished_at || notice.created_at)))) : empty("Nobody told yet", "Notices appear when the group's wait is over."));
+  }
+
+  timeline() {
+    const entries = [...this.entries].reverse();
+    return el("section", { class: "panel" }, el("h2", {}, "Timeline"),
+      entries.length ? el("ol", { class: "timeline", reversed: true }, entries.map((entry) => el("li", { dataset: { event: entry.event } },
+        el("p", {}, el("b", {}, EVENTS[entry.event] || sentence(entry.event)), " ", age(entry.at)),
+        detail(entry.detail), el("small", {}, `by ${entry.actor}`)))) : empty("Nothing yet", "What happens is written here."));
+  }
+}
+
+const sentence = (name) => { const text = words(name); return text.charAt(0).toUpperCase() + text.slice(1); };
+
+function detail(values) {
+  const parts = Object.entries(values).map(([name, value]) =>
+    `${words(name)}: ${typeof value === "object" ? JSON.stringify(value) : value}`);
+  return parts.length ? el("p", { class: "detail" }, parts.join(" · ")) : null;
+}
+
+const back = () => el("p", { class: "back" }, el("a", { href: "/", "data-link": true }, "← All incidents"));

@@ -1,0 +1,198 @@
+// The list of incidents: filters, search, live rows.
+import { el, age, badge, compact, empty, number, words } from "/static/dom.js";
+import { ask } from "/static/feed.js";
+
+const SEVERITIES = ["critical", "error", "warning", "info", "unknown"];
+const STATUSES = { active: ["open", "acknowledged"], resolved: ["resolved", "merged"], all: [] };
+const KINDS = [
+  "provider_outage", "rate_limit", "latency", "cost", "drift", "eval_drop", "hallucination", "format_break",
+  "prompt_injection", "data_leak", "runaway_agent", "stale_index", "infrastructure", "application", "security",
+  "data", "other",
+];
+const SORTS = { severity: "Worst first", updated: "Latest change", created: "Newest" };
+
+export class Incidents {
+  constructor(chart, go) {
+    this.go = go;
+    this.items = new Map();
+    this.order = [];
+    const query = new URLSearchParams(location.search);
+    this.wanted = {
+      show: query.get("show") in STATUSES ? query.get("show") : "active",
+      severity: new Set(query.getAll("severity").filter((value) => SEVERITIES.includes(value))),
+      kind: KINDS.includes(query.get("kind")) ? query.get("kind") : "",
+      q: query.get("q") || "",
+      sort: query.get("sort") in SORTS ? query.get("sort") : "severity",
+    };
+    this.body = el("tbody");
+    this.table = el("table", { class: "incidents" },
+      el("caption", { class: "hidden" }, "Incidents"),
+      el("thead", {}, el("tr", {},
+        ["Severity", "Incident", "Kind", "Status"].map((name) => el("th", { scope: "col", class: name.toLowerCase() }, name)),
+        ["Alerts", "Events", "Age"].map((name) => el("th", { scope: "col", class: "number" }, name)))),
+      this.body);
+    this.none = el("div");
+    this.more = el("button", { type: "button", class: "more", hidden: true, onclick: () => this.load(true) }, "Show more");
+    this.count = el("p", { class: "count", role: "status" });
+    this.node = el("div", { class: "view" }, chart.node, this.filters(), this.count, this.table, this.none, this.more);
+    this.load();
+  }
+
+  filters() {
+    const search = el("input", {
+      type: "search", placeholder: "Search titles and labels", "aria-label": "Search titles, descriptions and labels",
+      value: this.wanted.q, maxlength: 200, id: "search",
+      oninput: () => { clearTimeout(this.typing); this.typing = setTimeout(() => this.want({ q: search.value.trim() }), 200); },
+    });
+    this.chips = SEVERITIES.map((severity) => el("button", {
+      type: "button", class: "chip", dataset: { value: severity }, "aria-pressed": String(this.wanted.severity.has(severity)),
+      onclick: (event) => {
+        const chosen = this.wanted.severity;
+        if (!chosen.delete(severity)) chosen.add(severity);
+        event.currentTarget.setAttribute("aria-pressed", String(chosen.has(severity)));
+        this.want({});
+      },
+    }, el("i", { "aria-hidden": "true" }), severity, el("span", { class: "tally" })));
+    return el("form", { class: "filters", role: "search", onsubmit: (event) => event.preventDefault() },
+      search,
+      select("Status", { active: "Active", resolved: "Resolved", all: "All" }, this.wanted.show, (show) => this.want({ show })),
+      select("Kind", { "": "Every kind", ...Object.fromEntries(KINDS.map((kind) => [kind, words(kind)])) }, this.wanted.kind, (kind) => this.want({ kind })),
+      select("Order", SORTS, this.wanted.sort, (sort) => this.want({ sort })),
+      el("div", { class: "chips", role: "group", "aria-label": "Severity" }, this.chips));
+  }
+
+  want(change) {
+    Object.assign(this.wanted, change);
+    const query = this.query();
+    query.delete("status");
+    query.delete("limit");
+    if (this.wanted.show !== "active") query.set("show", this.wanted.show);
+    if (this.wanted.sort === "severity") query.delete("sort");
+    const text = query.toString();
+    history.replaceState(null, "", text ? `/?${text}` : "/");
+    this.load();
+  }
+
+  query() {
+    const query = new URLSearchParams();
+    for (const status of STATUSES[this.wanted.show]) query.append("status", status);
+    for (const severity of this.wanted.severity) query.append("severity", severity);
+    if (this.wanted.kind) query.set("kind", this.wanted.kind);
+    if (this.wanted.q) query.set("q", this.wanted.q);
+    query.set("sort", this.wanted.sort);
+    return query;
+  }
+
+  async load(further = false) {
+    this.asking?.abort();
+    const asking = this.asking = new AbortController();
+    const query = this.query();
+    const size = further ? 100 : Math.min(200, Math.max(100, this.order.length));
+    query.set("limit", size);
+    if (further && this.next) query.set("cursor", this.next);
+    try {
+      const page = await ask(`/api/v1/incidents?${query}`, asking.signal);
+      if (!further) { this.items.clear(); this.order = []; }
+      for (const item of page.items) { this.items.set(item.id, item); this.order.push(item.id); }
+      this.order = [...new Set(this.order)];
+      this.next = page.next;
+      this.failed = null;
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      this.failed = error;
+    }
+    this.loaded = true;
+    this.draw();
+  }
+
+  // Reload soon, but never more often than every two seconds.
+  refresh() {
+    if (this.waiting) return;
+    const wait = Math.max(0, 2000 - (Date.now() - (this.refreshed || 0))) + Math.random() * 300;
+    this.waiting = setTimeout(() => { this.waiting = null; this.refreshed = Date.now(); this.load(); }, wait);
+  }
+
+  changed(items) {
+    for (const item of items) {
+      const known = this.items.get(item.id);
+      const fits = this.fits(item);
+      if (known && fits) { this.items.set(item.id, item); this.flash = (this.flash || new Set()).add(item.id); }
+      else if (known) { this.items.delete(item.id); this.order = this.order.filter((id) => id !== item.id); }
+      else if (fits && !this.wanted.q && this.order.length < 200) {
+        this.items.set(item.id, item);
+        this.order.push(item.id);
+        this.flash = (this.flash || new Set()).add(item.id);
+      } else if (fits) this.refresh();
+    }
+    this.order.sort((a, b) => this.compare(this.items.get(a), this.items.get(b)));
+    if (this.loaded && !this.failed) this.draw();
+  }
+
+  fits(item) {
+    const { show, severity, kind } = this.wanted;
+    return (!STATUSES[show].length || STATUSES[show].includes(item.status))
+      && (!severity.size || severity.has(item.severity)) && (!kind || kind === item.kind);
+  }
+
+  compare(a, b) {
+    const by = this.wanted.sort;
+    const rank = by === "severity" ? SEVERITIES.indexOf(a.severity) - SEVERITIES.indexOf(b.severity) : 0;
+    const at = by === "created" ? "created_at" : "updated_at";
+    return rank || Date.parse(b[at]) - Date.parse(a[at]) || (a.id < b.id ? -1 : 1);
+  }
+
+  sample({ open }) {
+    for (const chip of this.chips) {
+      const count = open[chip.dataset.value];
+      chip.querySelector(".tally").textContent = count ? compact(count) : "";
+    }
+  }
+
+  reset() { this.refresh(); }
+  away() { if (!this.failed) this.draw(); }
+  every15() { this.refresh(); }
+
+  draw() {
+    const focused = document.activeElement?.closest?.("tr")?.dataset.id;
+    this.body.replaceChildren(...this.order.map((id) => this.row(this.items.get(id))));
+    if (focused) this.body.querySelector(`tr[data-id="${focused}"] a`)?.focus();
+    this.flash = null;
+    this.table.hidden = !this.order.length;
+    this.more.hidden = !this.next;
+    this.count.textContent = this.order.length ? `${number(this.order.length)}${this.next ? "+" : ""} ${this.order.length === 1 ? "incident" : "incidents"}` : "";
+    this.none.replaceChildren(...(this.order.length ? [] : [this.reason()]));
+  }
+
+  reason() {
+    const { q, severity, kind, show } = this.wanted;
+    if (this.failed) return empty("Incidents cannot be shown right now", `${this.failed.message} This page keeps trying.`);
+    if (q || severity.size || kind) return empty("Nothing matches these filters", "Take a word or a filter away to see more.");
+    if (show === "active") return empty("All quiet", "No incident is open. New ones appear here by themselves.");
+    return empty("Nothing yet", "Incidents appear here as soon as the first alert arrives.");
+  }
+
+  row(item) {
+    const path = `/incidents/${item.id}`;
+    const hint = Object.entries(item.group_labels).map(([name, value]) => `${name}=${value}`).join("  ");
+    const changing = this.flash?.has(item.id);
+    return el("tr", {
+      dataset: { id: item.id, severity: item.severity, status: item.status }, class: changing ? "flash" : null,
+      onclick: (event) => { if (!event.target.closest("a") && !String(getSelection())) this.go(path); },
+    },
+    el("td", { class: "severity" }, badge("severity", item.severity)),
+    el("td", { class: "incident" },
+      el("a", { href: path, "data-link": true }, item.title),
+      el("small", {}, hint)),
+    el("td", { class: "kind" }, words(item.kind)),
+    el("td", { class: "status" }, badge("status", item.status), item.reopened ? el("small", {}, ` reopened ${item.reopened}×`) : null),
+    el("td", { class: "number alerts", "data-name": "alerts" }, el("b", {}, number(item.firing)), item.alerts > item.firing ? el("small", {}, ` / ${number(item.alerts)}`) : null),
+    el("td", { class: "number events", "data-name": "events" }, compact(item.events)),
+    el("td", { class: "number" }, age(item.created_at, item.resolved_at)));
+  }
+}
+
+function select(name, options, chosen, choose) {
+  return el("label", { class: "choice" }, el("span", { class: "hidden" }, name),
+    el("select", { name: name.toLowerCase(), onchange: (event) => choose(event.target.value) },
+      Object.entries(options).map(([value, text]) => el("option", { value, selected: value === chosen }, text))));
+}
