@@ -177,9 +177,7 @@ class Worker:
     async def _offsets(self, topic: str, partitions: Sequence[int]) -> Mapping[int, tuple[int, int]]:
         name = topic_name(self.settings.app_prefix, topic)
         tps = [TP(name, number) for number in partitions]
-        client = self.producer.client
         first = await self.app.consumer.earliest_offsets(*tps)
-        del client
         end = await self._ends(tps)
         return {tp.partition: (first[tp], end[tp]) for tp in tps}
 
@@ -200,7 +198,7 @@ class Worker:
             stored = await config_rows.by_version(conn, version)
         if stored is None:
             raise RuntimeError(f"configuration version {version} is announced but not in Postgres")
-        self.configs[version] = load(stored.body, version)
+        self.configs[version] = load(stored.text, version)
 
     async def _need_config(self, version: int) -> None:
         if version not in self.configs:

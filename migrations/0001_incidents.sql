@@ -238,7 +238,7 @@ CREATE INDEX notification_tasks_by_incident ON notification_tasks (incident_id);
 -- Every rules file that was ever applied, whole.
 CREATE TABLE config_versions (
     version    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    digest     text NOT NULL UNIQUE,
+    digest     text NOT NULL,
     body       text NOT NULL,
     applied_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     applied_by text NOT NULL

@@ -4,20 +4,31 @@ from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
-from asyncpg import Connection
+from asyncpg import Connection, Record
 
-# The same text is the same version; applying it again makes it the newest again.
+# Adds a version, unless the newest one has the same text.
 STORE: Final = """
-INSERT INTO config_versions (digest, body, applied_by) VALUES ($1, $2, $3)
-ON CONFLICT (digest) DO UPDATE SET applied_at = clock_timestamp(), applied_by = EXCLUDED.applied_by
-RETURNING version
+WITH newest AS (SELECT version, digest FROM config_versions ORDER BY version DESC LIMIT 1),
+added AS (
+    INSERT INTO config_versions (digest, body, applied_by)
+    SELECT $1, $2, $3 WHERE NOT EXISTS (SELECT FROM newest WHERE digest = $1)
+    RETURNING version
+)
+SELECT version FROM added UNION ALL SELECT version FROM newest WHERE digest = $1
 """
 
 # One version's text.
 BY_VERSION: Final = "SELECT version, body FROM config_versions WHERE version = $1"
 
 # The version applied last.
-NEWEST: Final = "SELECT version, body FROM config_versions ORDER BY applied_at DESC, version DESC LIMIT 1"
+NEWEST: Final = "SELECT version, body FROM config_versions ORDER BY version DESC LIMIT 1"
+
+# Partitions of the newest log that have not applied a version.
+BEHIND: Final = """
+SELECT topic, partition FROM stream_progress
+WHERE config_version < $1 AND log_id = (SELECT log_id FROM log_lives ORDER BY accepted_at DESC LIMIT 1)
+ORDER BY topic, partition
+"""
 
 
 class StoredConfig(msgspec.Struct, frozen=True):
@@ -28,7 +39,7 @@ class StoredConfig(msgspec.Struct, frozen=True):
 
 
 async def store(conn: "Connection[Any]", text: str, applied_by: str) -> int:
-    """Keep a rules file that was checked; its version, the old one if the text is known."""
+    """Keep a rules file that was checked; its version, the old one if the newest has the same text."""
     version: int = await conn.fetchval(STORE, sha256(text.encode()).hexdigest(), text, applied_by)
     return version
 
@@ -43,3 +54,8 @@ async def newest(conn: "Connection[Any]") -> StoredConfig | None:
     """The rules file applied last, None before the first."""
     row = await conn.fetchrow(NEWEST)
     return StoredConfig(row["version"], row["body"]) if row else None
+
+
+async def partitions_behind(conn: "Connection[Any]", version: int) -> list[Record]:
+    """(topic, partition) of every partition that a worker has taken and that has not applied `version`."""
+    return list(await conn.fetch(BEHIND, version))

@@ -17,6 +17,7 @@ from streams.observe import App, Health, Phase, Receive, Scope, Send, Server, li
 from streams.producer import EventProducer
 from streams.settings import Settings, SettingsError
 from web import api
+from web.configuration import Announcer, read_rules
 from web.database import Database
 from web.ingest import ROUTES, ingest_app
 from web.live import Live
@@ -50,6 +51,7 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
     """The whole gateway inside the block; gives its address, with the port that was taken."""
     if settings.auth == "on":
         raise SettingsError("INCIDENTS_AUTH=on: users do not exist yet; use off on a loopback address")
+    rules = read_rules(settings)
     health = Health("gateway")
     redis: Redis = Redis.from_url(settings.redis_url, socket_timeout=2, socket_connect_timeout=2)
     database = Database(settings)
@@ -81,6 +83,7 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         server = Server(config)
         await stack.enter_async_context(watched(health))
         await stack.enter_async_context(_kept_going(live.run))
+        await stack.enter_async_context(_kept_going(Announcer(settings, rules).run))
         await stack.enter_async_context(_kept_going(partial(_check, settings, health, producer, fallback, redis)))
         server_task = asyncio.create_task(server.serve(sockets=[listener]))
         health.any_of("kafka", "rabbitmq")

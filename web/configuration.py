@@ -1,0 +1,87 @@
+"""The rules file on its way to the workers: checked, kept in Postgres, announced until applied."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from sinks import config_rows
+from streams import codec
+from streams.records import ConfigChanged
+from streams.rules_config import ConfigError, load
+from streams.settings import Settings, SettingsError
+from streams.topics import topic_name
+
+SWEEP_SECONDS: Final = 2.0
+_AWAY: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, KafkaError)
+
+log = structlog.get_logger(__name__)
+
+
+def read_rules(settings: Settings) -> str | None:
+    """The text of the rules file, checked whole; None when there is none.
+
+    Raises:
+        SettingsError: the file cannot be read or used; the message names line, field and remedy.
+    """
+    if not settings.config:
+        return None
+    try:
+        text = Path(settings.config).read_text(encoding="utf-8")
+        load(text)
+    except (OSError, UnicodeDecodeError, ConfigError) as error:
+        raise SettingsError(f"INCIDENTS_CONFIG={settings.config}: {error}") from error
+    return text
+
+
+class Announcer:
+    """Stores the rules file once, then tells partitions that have not applied the newest version."""
+
+    def __init__(self, settings: Settings, text: str | None) -> None:
+        self._settings = settings
+        self._text = text
+
+    async def run(self) -> None:
+        """Sweep for ever; a dependency that is away is asked again later."""
+        while True:
+            try:
+                await self.sweep()
+            except _AWAY as error:
+                log.debug("configuration_waits", reason=repr(error))
+            await asyncio.sleep(SWEEP_SECONDS)
+
+    async def sweep(self) -> int:
+        """Announce to every partition that is behind; how many there were."""
+        conn = await asyncpg.connect(self._settings.database_url, timeout=2, command_timeout=5)
+        try:
+            if self._text is not None:
+                version = await config_rows.store(conn, self._text, "file")
+                log.info("configuration_stored", version=version)
+                self._text = None
+            newest = await config_rows.newest(conn)
+            if newest is None:
+                return 0
+            behind = await config_rows.partitions_behind(conn, newest.version)
+        finally:
+            await conn.close()
+        if behind:
+            await self._announce(newest.version, behind)
+        return len(behind)
+
+    async def _announce(self, version: int, behind: Sequence[Mapping[str, object]]) -> None:
+        producer = AIOKafkaProducer(bootstrap_servers=self._settings.kafka_url, acks="all", request_timeout_ms=5000)
+        await producer.start()
+        try:
+            value = codec.encode(ConfigChanged(version=version, announced_at=datetime.now(UTC)))
+            for row in behind:
+                topic = topic_name(self._settings.app_prefix, str(row["topic"]))
+                await producer.send_and_wait(topic, value, key=b"config", partition=int(str(row["partition"])))
+        finally:
+            await producer.stop()
+        log.info("configuration_announced", version=version, partitions=len(behind))
