@@ -113,11 +113,22 @@ def _bar(out: Console, what: str, total: int) -> Iterator[Told]:
         yield lambda done: progress.update(task, completed=done)
 
 
-async def demo_somewhere(settings: Settings, *, named: str | None, messages: int) -> int:
-    """The demo on the running system (`named`: its endpoints.json), or on one started for it."""
+async def demo_somewhere(settings: Settings, *, named: str | None, messages: int, once: bool = True) -> int:
+    """The demo on the running system (`named`: its endpoints.json), or on one started for it.
+
+    One that was started serves on until Ctrl-C, unless `once`.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
     try:
         async with running_system(settings, named) as endpoints:
-            return await demo(settings, msgspec.to_builtins(endpoints), once=True, messages=messages)
+            code = await demo(settings, msgspec.to_builtins(endpoints), once=once, messages=messages)
+            if not once:
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    loop.add_signal_handler(number, stop.set)
+                print(f"serving {endpoints.http}/ until Ctrl-C", flush=True)
+                await stop.wait()
+            return code
     except NoSystemError as error:
         print(error, file=sys.stderr)
         return 2

@@ -231,6 +231,12 @@ async def load_somewhere(plan: LoadPlan, settings: Settings, *, named: str | Non
         return 2
 
 
+def plan_of(chosen: Mapping[str, Any]) -> LoadPlan:
+    """The standard plan with what was chosen."""
+    words = {"via": Via, "shape": Shape}
+    return LoadPlan(**{name: words[name](value) if name in words else value for name, value in chosen.items()})
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Read the command line; every option has a variable of the same name in `make load`."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.load", description="Load a system and judge it.")

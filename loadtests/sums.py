@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeAlias
 
 import asyncpg
 import msgspec
@@ -23,7 +23,7 @@ _DEAD: Final = "SELECT count(*) FROM dead_letters WHERE changed_at >= $1"
 _INCIDENTS: Final = "SELECT status, count(*) AS incidents FROM incidents GROUP BY status"
 _POLL_S: Final = 0.25
 
-Connection = asyncpg.Connection[asyncpg.Record]
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 class Sums(msgspec.Struct, frozen=True, kw_only=True):
