@@ -74,13 +74,15 @@ class Child:
         if self._popen.poll() is None:
             self._popen.send_signal(number)
 
-    async def stop(self, number: signal.Signals, grace: float) -> int:
-        """Ask to end, then insist after `grace` seconds."""
+    async def stop(self, number: signal.Signals, grace: float) -> bool:
+        """Ask to end, then insist after `grace` seconds; says whether asking was enough."""
         self.send(number)
         try:
-            return await asyncio.wait_for(self.wait(), grace)
+            await asyncio.wait_for(self.wait(), grace)
         except TimeoutError:
-            return await self.kill()
+            await self.kill()
+            return False
+        return True
 
     async def kill(self) -> int:
         """End it at once."""

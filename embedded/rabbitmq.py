@@ -99,9 +99,10 @@ class RabbitMQ(Server):
         finally:
             writer.close()
 
-    async def stop(self, grace: float) -> None:
-        await super().stop(grace)
+    async def stop(self, grace: float) -> bool:
+        gently = await super().stop(grace)
         await self._stop_epmd()
+        return gently
 
     async def kill(self) -> None:
         await super().kill()

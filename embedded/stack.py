@@ -124,17 +124,17 @@ class Stack:
 
     async def stop(self, *, drain: bool = True) -> None:
         """Stop intake, let the workers finish, then workers, delivery and services; all within 15 s."""
-        deadline = time.monotonic() + _STOP_WITHIN
+        began = time.monotonic()
         await self._keeper.let_go()
         for role in (Role.BRIDGE, Role.GATEWAY):
             await self._stop_role(role)
         if drain:
-            await self._drain(min(_DRAIN_WITHIN, deadline - time.monotonic() - 6.0))
+            await self._drain(min(_DRAIN_WITHIN, began + _STOP_WITHIN - time.monotonic() - 6.0))
         for role in (Role.WORKER, Role.DELIVERY):
             await self._stop_role(role)
-        left = max(1.0, deadline - time.monotonic())
         services = self._starter.services.running() if self._starter else []
-        await asyncio.gather(*(service.stop(left) for service in services))
+        left = max(1.0, began + _STOP_WITHIN - time.monotonic())
+        await together(self._end(service, left) for service in services)
         if self._lock is not None:
             (self.data_dir / endpoints.FILE_NAME).unlink(missing_ok=True)
             os.close(self._lock)
@@ -203,17 +203,26 @@ class Stack:
         self._watch_roles()
 
     async def _stop_role(self, role: Role) -> None:
-        await asyncio.gather(*(unit.stop(_GRACE[role]) for unit in self._roles if unit.role is role))
+        await together(self._end(unit, _GRACE[role]) for unit in self._roles if unit.role is role)
+
+    async def _end(self, unit: Unit, grace: float) -> None:
+        began = time.monotonic()
+        if not await unit.stop(grace):
+            self._say(f"{unit.name} did not stop within {grace:.0f} s and was ended", Tone.WARNING)
+        else:
+            self._say(f"{unit.name} stopped after {time.monotonic() - began:.1f} s")
 
     async def _drain(self, within: float) -> None:
         workers = [
             unit for unit in self._roles if unit.role is Role.WORKER and unit.child and unit.child.exit_code is None
         ]
-        deadline = time.monotonic() + within
+        began = time.monotonic()
         calm = 0  # readings in a row without lag; between two topics a record is in neither for a moment
-        while workers and calm < _CALM and time.monotonic() < deadline:
+        lags: list[float] = []
+        while workers and calm < _CALM and time.monotonic() - began < within:
             lags = [lag for lag in await asyncio.gather(*(unit.lag() for unit in workers)) if lag is not None]
             if not lags:
                 return
             calm = 0 if any(lags) else calm + 1
             await asyncio.sleep(0.1)
+        self._say(f"workers drained to lag {sum(lags):g} after {time.monotonic() - began:.1f} s")

@@ -88,10 +88,9 @@ class Unit(ABC):
         """Start the process without waiting for it to answer."""
         self.child = Child(self.command())
 
-    async def stop(self, grace: float) -> None:
-        """End it in its own way, or by force after `grace` seconds."""
-        if self.child is not None:
-            await self.child.stop(self.stop_signal, grace)
+    async def stop(self, grace: float) -> bool:
+        """End it in its own way, or by force after `grace` seconds; False when force was needed."""
+        return self.child is None or await self.child.stop(self.stop_signal, grace)
 
     async def kill(self) -> None:
         """End it at once."""
