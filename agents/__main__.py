@@ -55,14 +55,7 @@ def run() -> None:
     """Start everything on this machine: services that have no URL, and all roles."""
     from embedded.supervisor import run as supervise  # noqa: PLC0415 - an extra that production does not install
 
-    sys.exit(supervise(_run_settings()))
-
-
-def _run_settings() -> Any:  # noqa: ANN401 - the embedded extra's own record
-    from embedded.supervisor import RunSettings  # noqa: PLC0415 - an extra that production does not install
-
-    _settings()
-    return RunSettings.from_environ(os.environ)
+    sys.exit(supervise(_settings()))
 
 
 @main.command()
@@ -95,6 +88,41 @@ def delivery() -> None:
     from agents.deliver import run as serve  # noqa: PLC0415 - each role loads only what it needs
 
     _role(serve)
+
+
+@main.command()
+@click.option("--once", envvar="ONCE", is_flag=True, help="stop afterwards; exit code 0 only if the sums agree")
+@click.option("--messages", envvar="MESSAGES", default=6000, show_default=True, help="alert messages of the storm")
+@click.option("--endpoints", envvar="ENDPOINTS", default="", help="endpoints.json of a running system")
+def demo(once: bool, messages: int, endpoints: str) -> None:  # noqa: FBT001 - click passes options so
+    """Start the system, feed it a sample storm, and add up what became of it."""
+    from loadtests.demo import demo_somewhere  # noqa: PLC0415 - an extra that production does not install
+
+    sys.exit(_interruptible(demo_somewhere(_settings(), named=endpoints or None, messages=messages, once=once)))
+
+
+@main.command()
+@click.option("--rate", envvar="RATE", default=1000.0, show_default=True, help="alerts a second")
+@click.option("--seconds", envvar="SECONDS", default=60.0, show_default=True, help="length of the run")
+@click.option("--via", envvar="VIA", type=click.Choice(["amqp", "http", "both"]), default="amqp", show_default=True)
+@click.option("--batch", envvar="BATCH", default=1, show_default=True, help="alerts a message or request")
+@click.option("--shape", envvar="SHAPE", type=click.Choice(["steady", "poisson", "storm"]), default=None, help="spread of arrivals")
+@click.option("--seed", envvar="SEED", type=int, default=None, help="seed of mix and arrivals")
+@click.option("--endpoints", envvar="ENDPOINTS", default="", help="endpoints.json of a running system")
+@click.option("--report", envvar="REPORT", default="", help="write the figures to this file as JSON")
+def load(endpoints: str, report: str, **chosen: Any) -> None:  # noqa: ANN401 - the fields of a plan
+    """Send alerts at a steady rate and account for every one of them, with latencies."""
+    from loadtests.load import load_somewhere, plan_of  # noqa: PLC0415 - an extra that production does not install
+
+    plan = plan_of({name: value for name, value in chosen.items() if value is not None})
+    sys.exit(_interruptible(load_somewhere(plan, _settings(), named=endpoints or None, report=report)))
+
+
+def _interruptible(job: Coroutine[Any, Any, int]) -> int:
+    try:
+        return asyncio.run(job)
+    except KeyboardInterrupt:
+        return 130
 
 
 @main.command()

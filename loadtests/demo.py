@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import os
+import signal
 import secrets
 import sys
 from collections.abc import Iterator, Mapping
