@@ -13,7 +13,6 @@ from aiormq.abc import ArgumentsType
 from aiormq.exceptions import AMQPError, ChannelPreconditionFailed
 
 from streams.settings import Settings
-from streams.topics import topic_name
 
 HANDOVER_TYPE: Final = "application/vnd.incidents.alertbatch"
 HANDOVER_KEY: Final = "gateway.handover"
@@ -37,9 +36,8 @@ class Topology:
 
     @classmethod
     def of(cls, settings: Settings) -> "Topology":
-        """The names of this installation."""
-        exchange = topic_name(settings.app_prefix, settings.amqp_exchange)
-        return cls(exchange, topic_name(settings.app_prefix, settings.amqp_queue), f"{exchange}.dead")
+        """The names that the settings give; senders use them as they are."""
+        return cls(settings.amqp_exchange, settings.amqp_queue, f"{settings.amqp_exchange}.dead")
 
     async def declare(self, connection: AbstractConnection) -> None:
         """Make what is missing; what somebody made otherwise is used as it is, and said."""

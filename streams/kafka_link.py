@@ -42,6 +42,7 @@ class KafkaLink:
         self._broken = asyncio.Event()
         self._confirmed_at = 0.0
         self._outstanding: set[asyncio.Future[object]] = set()
+        self._stopping = False
         self._task: asyncio.Task[None] | None = None
         self.connected = False
         self.detail = "not connected yet"
@@ -52,10 +53,10 @@ class KafkaLink:
 
     async def stop(self) -> None:
         """Disconnect."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        self._stopping = True
+        while self._task is not None and not self._task.done():
+            self._task.cancel()  # more than once: aiokafka's own closing may swallow it
+            await asyncio.wait({self._task}, timeout=_CLOSE_S)
 
     async def send(self, partition: int, key: bytes, value: bytes) -> "asyncio.Future[object]":
         """Hand one record to the client; the future ends when the broker has confirmed or refused it."""
@@ -77,7 +78,7 @@ class KafkaLink:
 
     async def _keep(self) -> None:
         attempt = 0
-        while True:
+        while not self._stopping:
             client = await self._connected_client()
             if client is None:
                 await asyncio.sleep(_PAUSES_S[min(attempt, len(_PAUSES_S) - 1)])
@@ -158,7 +159,7 @@ class KafkaLink:
                 future.set_exception(NotConnectedError(self.detail))
 
     def _set(self, *, connected: bool, detail: str) -> None:
-        if connected != self.connected:
+        if connected != self.connected and not self._stopping:
             event = "kafka_connected" if connected else "kafka_lost"
             log.info(event, address=self._url, topic=self._topic, detail=detail)
         self.connected = connected
