@@ -16,6 +16,10 @@ class StartError(EmbeddedError):
         super().__init__(f"{what}; see {log}" + (f"\n{tail}" if tail else ""))
 
 
+class EndedEarlyError(StartError):
+    """A process ended before it ever answered."""
+
+
 def last_lines(log: Path, count: int = 8, window: int = 8192) -> str:
     """The end of a log file, or nothing when there is none."""
     try:

@@ -57,7 +57,7 @@ class Kafka(Server):
     role = Role.KAFKA
     title = "Apache Kafka"
     generation = ""  # its log outlives it
-    ready_within = 60.0
+    ready_within = 120.0  # Java is slow to start on a busy machine
 
     def __init__(self, folder: Path, logs: Path, account: Account | None, jars: Path) -> None:
         super().__init__(folder, logs, account)

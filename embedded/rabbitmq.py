@@ -42,7 +42,7 @@ class RabbitMQ(Server):
     """One RabbitMQ node that no other node can find."""
 
     role = Role.RABBITMQ
-    ready_within = 90.0
+    ready_within = 120.0
 
     def __init__(self, folder: Path, logs: Path, account: Account | None, password: str, script: Path) -> None:
         super().__init__(folder, logs, account)

@@ -8,7 +8,7 @@ from typing import Final
 
 import httpx
 
-from embedded.errors import StartError
+from embedded.errors import EndedEarlyError, StartError
 from embedded.ports import free_port
 from embedded.process import Command, run_once
 from embedded.unit import Role, Unit
@@ -38,8 +38,12 @@ class RoleProcess(Unit):
 
     def draw_ports(self) -> None:
         given = self._environ().get(f"{PREFIX}HTTP_PORT") if self.role is Role.GATEWAY else None
-        self.own_ports = not given
         self._port = int(given) if given else free_port()
+
+    def worth_another_try(self, error: EndedEarlyError) -> bool:
+        """A role stops itself when it is unsure, in the middle of a rebalance for one; what is wrong for good stays."""
+        del error
+        return True
 
     def command(self) -> Command:
         env = dict(self._environ())

@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from embedded.account import HERE, Account, home_for
-from embedded.errors import StartError
+from embedded.errors import EndedEarlyError, StartError
 from embedded.process import Child, Command, describe_exit
 
 
@@ -32,7 +32,6 @@ class Unit(ABC):
     role: Role
     stop_signal: signal.Signals = signal.SIGTERM
     ready_within: float = 30.0  # seconds
-    own_ports: bool = True  # False when an operator chose the port, so that no other may be tried
 
     def __init__(self, name: str, log: Path) -> None:
         self.name = name
@@ -60,15 +59,16 @@ class Unit(ABC):
         """Return when it truly answers; raise when not (yet)."""
 
     async def start(self) -> float:
-        """Start for the first time, on other ports if the chosen ones were taken meanwhile; returns seconds taken."""
+        """Start for the first time, thrice where that may help, each time on fresh ports; returns seconds taken."""
         began = time.monotonic()
-        for last in (False, False, True):
+        for wait in (0.25, 1.0, None):
             self.draw_ports()
             try:
                 await self.start_again()
-            except StartError:
-                if last or not self.own_ports or not self._log_says_port_taken():
+            except EndedEarlyError as error:
+                if wait is None or not self.worth_another_try(error):
                     raise
+                await asyncio.sleep(wait)
             else:
                 break
         return time.monotonic() - began
@@ -105,7 +105,7 @@ class Unit(ABC):
         problem = ""
         while time.monotonic() < deadline:
             if (code := child.exit_code) is not None:
-                raise StartError(f"{self.name} ended with {describe_exit(code)} while starting", self.log)
+                raise EndedEarlyError(f"{self.name} ended with {describe_exit(code)} while starting", self.log)
             try:
                 async with asyncio.timeout(2.0):
                     return await self.probe()
@@ -114,11 +114,10 @@ class Unit(ABC):
             await asyncio.sleep(0.1)
         raise StartError(f"{self.name} did not answer within {self.ready_within:.0f} s ({problem})", self.log)
 
-    def _log_says_port_taken(self) -> bool:
-        text = self.log.read_text(errors="replace").lower() if self.log.exists() else ""
-        return any(
-            words in text for words in ("address already in use", "eaddrinuse", "could not bind", "bindexception")
-        )
+    def worth_another_try(self, error: EndedEarlyError) -> bool:
+        """Whether a first start may go better on other ports: when one of these was taken meanwhile."""
+        text = str(error).lower()
+        return any(words in text for words in ("address already in use", "eaddrinuse", "could not bind"))
 
 
 class Server(Unit):

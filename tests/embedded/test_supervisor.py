@@ -102,6 +102,17 @@ async def test_a_role_that_cannot_start_is_named_with_its_log(stand_in_roles: Pa
     assert str(stand_in_roles / "logs") in str(failure.value)
 
 
+async def test_a_role_that_stops_itself_while_starting_is_tried_again(
+    stand_in_roles: Path, given: dict[str, str]
+) -> None:
+    program = stand_in_roles.parent / "code" / "agents" / "__main__.py"
+    unsure = "if role == 'worker' and journal.read_text().count('started worker') == 1:\n    sys.exit(1)\nport ="
+    program.write_text(program.read_text().replace("port =", unsure))
+    async with Stack(stand_in_roles, given) as stack:
+        assert "worker" in [process["role"] for process in stack.processes]
+    assert journal(stand_in_roles).count("started worker") == 2
+
+
 def start_run(data: Path, **more: str) -> subprocess.Popen[str]:
     given = {f"INCIDENTS_{name.upper()}": value for name, value in GIVEN.items()}
     return subprocess.Popen(
