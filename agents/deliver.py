@@ -12,13 +12,14 @@ import signal
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
 import faust
 import msgspec
 import structlog
-from faust.contrib.asgi import faust_app_running
+from faust.contrib.asgi import bind_to_running_loop
 
 from agents.dispatch import Channel, Dispatcher
 from agents.tell import Teller
@@ -38,6 +39,7 @@ from streams.transport import PositionedApp
 
 _WATCH: Final = 1.0
 _COUNT_EVERY: Final = 5
+_STOP: Final = 8.0
 
 _options = msgspec.json.Decoder(dict[str, Any])
 
@@ -118,9 +120,11 @@ def through_webhook(webhook: Webhook) -> Channel:
 
 def hint_app(settings: Settings, hint: Callable[[Sequence[uuid.UUID]], None]) -> faust.App:
     """The Faust app that reads `notification-tasks`; a hint that is lost costs half a second."""
+    folder = Path(settings.data_dir, f"faust-delivery-{settings.worker_name}")
+    folder.mkdir(parents=True, exist_ok=True)  # Faust makes only the last part of it
     app = PositionedApp(
         app_id(settings, "delivery"),
-        **{**options(settings), "datadir": f"{settings.data_dir}/faust-delivery-{settings.worker_name}"},
+        **{**options(settings), "datadir": str(folder)},
         store="memory://",
     )
     topic = app.topic(
@@ -148,10 +152,18 @@ async def _hear(settings: Settings, link: KafkaLink, hint: Callable[[Sequence[uu
     while not link.connected:  # noqa: ASYNC110 - the link has no event
         await asyncio.sleep(_WATCH / 5)
     app = hint_app(settings, hint)
-    async with faust_app_running(app, stop_timeout=10):
+    bind_to_running_loop(app)
+    app.finalize()
+    try:
+        await app.maybe_start()
         while not app.crashed and not app.should_stop:  # noqa: ASYNC110 - nor has Faust
             await asyncio.sleep(_WATCH)
         raise HintsStoppedError(f"Faust stopped: {app.crash_reason!r}")
+    finally:
+        # Also when the start itself was cut short: its threads would go on.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_STOP):
+                await app.stop()
 
 
 async def _watch(health: Health, link: KafkaLink, pool: asyncpg.Pool) -> None:
