@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable
 from itertools import takewhile
 from typing import Final, NamedTuple, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from pamqp import commands, frame, header
 from pamqp.base import Frame
@@ -50,19 +50,13 @@ class Publisher:
 
     def __init__(self, url: str, exchange: str, routing_key: str, told: Told) -> None:
         self._told = told
-        self._link = _Link(url)
+        self._link = _Link(url, exchange)
         self._out: list[bytes] = []
         self._tag = 0
         self._pending: dict[int, Sent] = {}
         self._unroutable = False
-        self._link.ask(commands.Channel.Open(), _CHANNEL, commands.Channel.OpenOk)
-        self._link.ask(
-            commands.Exchange.Declare(exchange=exchange, passive=True), _CHANNEL, commands.Exchange.DeclareOk
-        )
-        self._link.ask(commands.Confirm.Select(), _CHANNEL, commands.Confirm.SelectOk)
         publish = commands.Basic.Publish(exchange=exchange, routing_key=routing_key, mandatory=True)
         self._method = frame.marshal(publish, _CHANNEL)
-        self._link.socket.settimeout(None)
 
     def publish(self, body: bytes, message_id: str, sent: Sent) -> None:
         """Put one message into the buffer; `flush` sends it."""
@@ -134,14 +128,27 @@ class Publisher:
 
 
 class _Link:
-    """A connection that is logged in: whole frames in, frames out."""
+    """A connection that is logged in, with one channel that confirms: whole frames in, frames out."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, exchange: str) -> None:
         parts = urlsplit(url)
         address = (parts.hostname or "127.0.0.1", parts.port or 5672)
         self.socket = socket.create_connection(address, timeout=_CONNECT_TIMEOUT)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = bytearray()
+        self.frame_max = 0
+        try:
+            self._log_in(parts)
+            self.ask(commands.Channel.Open(), _CHANNEL, commands.Channel.OpenOk)
+            declare = commands.Exchange.Declare(exchange=exchange, passive=True)
+            self.ask(declare, _CHANNEL, commands.Exchange.DeclareOk)
+            self.ask(commands.Confirm.Select(), _CHANNEL, commands.Confirm.SelectOk)
+        except BaseException:
+            self.socket.close()
+            raise
+        self.socket.settimeout(None)
+
+    def _log_in(self, parts: SplitResult) -> None:
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.sendall(frame.marshal(header.ProtocolHeader(), 0))
         self.expect(commands.Connection.Start)
         login = f"\0{unquote(parts.username or 'guest')}\0{unquote(parts.password or 'guest')}"

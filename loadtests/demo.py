@@ -3,8 +3,8 @@
 import argparse
 import asyncio
 import os
-import signal
 import secrets
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -167,13 +167,13 @@ async def _drained(connection: Connection, before: Sums, confirmed: int) -> bool
     async def settled() -> int:
         return (await read_sums(connection)).since(before).settled
 
-    shown = -1
+    next_at = 0.0
 
     def show(value: int) -> None:
-        nonlocal shown
-        if value != shown:
+        nonlocal next_at
+        if time.monotonic() >= next_at or value >= confirmed:
             print(f"waiting for the drain: {value:,} of {confirmed:,} in Postgres", flush=True)
-            shown = value
+            next_at = time.monotonic() + 1
 
     return await wait_until(settled, confirmed, within=_DRAIN_S, stalled=_STALLED_S, seen=show)
 
@@ -234,8 +234,7 @@ async def load_somewhere(plan: LoadPlan, settings: Settings, *, named: str | Non
 
 def plan_of(chosen: Mapping[str, Any]) -> LoadPlan:
     """The standard plan with what was chosen."""
-    words = {"via": Via, "shape": Shape}
-    return LoadPlan(**{name: words[name](value) if name in words else value for name, value in chosen.items()})
+    return msgspec.convert(dict(chosen), LoadPlan)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -244,18 +243,16 @@ def main(arguments: list[str] | None = None) -> int:
     standard = LoadPlan()
     parser.add_argument("--rate", type=float, default=standard.rate, help="alerts a second (%(default)s)")
     parser.add_argument("--seconds", type=float, default=standard.seconds, help="length of the run (%(default)s)")
-    parser.add_argument("--via", type=Via, choices=list(Via), default=standard.via, help="amqp, http or both")
+    parser.add_argument("--via", choices=list(Via), default=standard.via, help="amqp, http or both")
     parser.add_argument("--batch", type=int, default=standard.batch, help="alerts a message or request (%(default)s)")
-    parser.add_argument("--shape", type=Shape, choices=list(Shape), default=standard.shape, help="spread of arrivals")
+    parser.add_argument("--shape", choices=list(Shape), default=standard.shape, help="spread of arrivals")
     parser.add_argument("--seed", type=int, default=standard.seed, help="seed of mix and arrivals (%(default)s)")
     parser.add_argument(
         "--endpoints", default="", help="endpoints.json of a running system (default: the data folder's)"
     )
     parser.add_argument("--report", default="", help="write the figures to this file as JSON")
     given = parser.parse_args(arguments)
-    plan = LoadPlan(
-        rate=given.rate, seconds=given.seconds, via=given.via, batch=given.batch, shape=given.shape, seed=given.seed
-    )
+    plan = plan_of({name: value for name, value in vars(given).items() if name in LoadPlan.__struct_fields__})
     settings = Settings.from_environ(os.environ)
     return asyncio.run(load_somewhere(plan, settings, named=given.endpoints or None, report=given.report))
 

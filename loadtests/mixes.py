@@ -6,6 +6,7 @@ Pure: no clock and no I/O; the send time is put in by `body` when a message leav
 import random
 from bisect import bisect_left
 from collections import deque
+from collections.abc import Iterator
 from datetime import datetime
 from enum import StrEnum
 from itertools import accumulate
@@ -144,6 +145,16 @@ class Mix:
             event = self._said(self._pick(), Intent.REPEAT)
         self._last = event
         return event
+
+    def recover(self, parts: float) -> Iterator[Event]:
+        """The ends of everything that this part (0 to 1) of the rules has firing."""
+        names = sorted({live.scenario.alertname for live in self._live})
+        over = set(names[: round(len(names) * parts)])
+        ended = [live for live in self._live if live.scenario.alertname in over]
+        self._live = [live for live in self._live if live.scenario.alertname not in over]
+        for live in ended:
+            self._events += 1
+            yield self._said(live, Intent.RESOLVE)
 
     def _id(self) -> str:
         return f"{self.run}-{self._events:08d}"

@@ -115,15 +115,16 @@ def test_the_sample_storm_has_enough_of_everything() -> None:
     counts = Counter(event.intent for event in storm)
     assert MESSAGES - counts[Intent.BAD] >= 5000
     assert all(counts[intent] >= 20 for intent in Intent)
+    assert storm[-1].intent is Intent.RESOLVE
     kinds = {event.alert.kind for event in storm if event.alert is not None}
     assert {"rate_limit", "cost", "latency", "hallucination", "prompt_injection"} <= kinds
     assert any(len(event.raw) > Settings().max_message_bytes for event in storm)
 
 
-@pytest.mark.parametrize("shares", [{"new": 0.0}, {"new": 0.8, "bad": 0.3}, {"resolve": -0.1}])
-def test_shares_that_cannot_be_are_refused(shares: dict[str, float]) -> None:
+@pytest.mark.parametrize(("new", "resolve", "bad"), [(0.0, 0.1, 0.1), (0.8, 0.1, 0.3), (0.2, -0.1, 0.1)])
+def test_shares_that_cannot_be_are_refused(new: float, resolve: float, bad: float) -> None:
     with pytest.raises(ValueError, match="shares"):
-        Shares(**shares)
+        Shares(new=new, resolve=resolve, bad=bad)
 
 
 @pytest.mark.parametrize("shape", [Shape.STEADY, Shape.POISSON])
