@@ -39,7 +39,7 @@ from streams.transport import PositionedApp
 
 _WATCH: Final = 1.0
 _COUNT_EVERY: Final = 5
-_STOP: Final = 8.0
+_STOP: Final = 5.0
 
 _options = msgspec.json.Decoder(dict[str, Any])
 

@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from agents.deliver import deliver
+from agents.deliver import deliver, hint_app
 from sinks import task_rows
 from streams import codec, keys
 from streams.records import Outcome, TaskHint
@@ -106,6 +106,28 @@ async def test_a_notice_is_delivered_and_its_group_told_until_it_knows(
     assert (record.task_id, record.state, record.reason) == (str(made), "sent", "accepted")
     assert (first.key, first.partition) == (told.hex.encode(), keys.partition_of(told.hex, settings.partitions))
     assert first.value == again.value
+
+
+async def test_hints_arrive_by_faust_and_what_is_none_is_passed_over(settings: Settings, kafka: Broker) -> None:
+    settings = dataclasses.replace(settings, kafka_url=kafka.url)
+    await ensure_topics(settings, lambda _: None)
+    heard: list[uuid.UUID] = []
+    app = hint_app(settings, heard.extend)
+    wanted = [uuid.uuid4() for _ in range(3)]
+    try:
+        await app.maybe_start()
+        async with AIOKafkaProducer(bootstrap_servers=kafka.url) as producer:
+            topic = topic_name(settings.app_prefix, TASKS)
+            for partition, ids in ((0, wanted[:2]), (3, wanted[2:])):
+                hint = codec.encode(TaskHint(task_ids=tuple(map(str, ids))))
+                for value in (b"no hint", codec.encode(TaskHint(task_ids=("no id",))), hint):
+                    await producer.send_and_wait(topic, value, partition=partition)
+        async with asyncio.timeout(20):
+            while sorted(heard) != sorted(wanted):
+                await asyncio.sleep(0.05)
+    finally:
+        async with asyncio.timeout(5):
+            await app.stop()
 
 
 async def test_notices_go_out_while_kafka_is_away(
