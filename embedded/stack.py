@@ -22,7 +22,8 @@ from embedded.unit import Role, Unit, rotate
 _STOP_WITHIN: Final = 14.0  # seconds for everything; a second is left for the last resort
 _DRAIN_WITHIN: Final = 8.0
 _CALM: Final = 2
-_GRACE: Final = {Role.BRIDGE: 2.0, Role.GATEWAY: 2.0, Role.WORKER: 2.5, Role.DELIVERY: 2.5}
+_GRACE: Final = 4.0  # the longest that one role may take
+_RESERVED: Final = {Role.BRIDGE: 9.0, Role.GATEWAY: 6.5, Role.WORKER: 4.0, Role.DELIVERY: 2.5}  # for what stops later
 
 
 class Stack:
@@ -124,16 +125,16 @@ class Stack:
 
     async def stop(self, *, drain: bool = True) -> None:
         """Stop intake, let the workers finish, then workers, delivery and services; all within 15 s."""
-        began = time.monotonic()
+        deadline = time.monotonic() + _STOP_WITHIN
         await self._keeper.let_go()
-        for role in (Role.BRIDGE, Role.GATEWAY):
-            await self._stop_role(role)
+        await self._stop_role(Role.BRIDGE, deadline)
+        await self._stop_role(Role.GATEWAY, deadline)
         if drain:
-            await self._drain(min(_DRAIN_WITHIN, began + _STOP_WITHIN - time.monotonic() - 6.0))
-        for role in (Role.WORKER, Role.DELIVERY):
-            await self._stop_role(role)
+            await self._drain(min(_DRAIN_WITHIN, deadline - _RESERVED[Role.GATEWAY] - time.monotonic()))
+        await self._stop_role(Role.WORKER, deadline)
+        await self._stop_role(Role.DELIVERY, deadline)
         services = self._starter.services.running() if self._starter else []
-        left = max(1.0, began + _STOP_WITHIN - time.monotonic())
+        left = max(1.0, deadline - time.monotonic())
         await together(self._end(service, left) for service in services)
         if self._lock is not None:
             (self.data_dir / endpoints.FILE_NAME).unlink(missing_ok=True)
@@ -202,13 +203,14 @@ class Stack:
             await unit.launch()
         self._watch_roles()
 
-    async def _stop_role(self, role: Role) -> None:
-        await together(self._end(unit, _GRACE[role]) for unit in self._roles if unit.role is role)
+    async def _stop_role(self, role: Role, deadline: float) -> None:
+        grace = min(_GRACE, deadline - _RESERVED[role] - time.monotonic())
+        await together(self._end(unit, grace) for unit in self._roles if unit.role is role)
 
     async def _end(self, unit: Unit, grace: float) -> None:
         began = time.monotonic()
         if not await unit.stop(grace):
-            self._say(f"{unit.name} did not stop within {grace:.0f} s and was ended", Tone.WARNING)
+            self._say(f"{unit.name} did not stop within {grace:.1f} s and was ended", Tone.WARNING)
         else:
             self._say(f"{unit.name} stopped after {time.monotonic() - began:.1f} s")
 
@@ -225,4 +227,5 @@ class Stack:
                 return
             calm = 0 if any(lags) else calm + 1
             await asyncio.sleep(0.1)
-        self._say(f"workers drained to lag {sum(lags):g} after {time.monotonic() - began:.1f} s")
+        if workers:
+            self._say(f"workers drained to lag {sum(lags):g} after {time.monotonic() - began:.1f} s")
