@@ -110,7 +110,7 @@ def through_webhook(webhook: Webhook) -> Channel:
     async def send(task: Claimed) -> Outcome:
         try:
             given = _options.decode(task.options)
-            body = webhook_body(task.body, given)
+            body = webhook_body(task.body, given, task.reason)
         except (UnusableNoticeError, msgspec.MsgspecError) as error:
             return Failed(Reason.BAD_NOTICE, str(error))
         return await webhook.send(task.target, str(task.id), body, given)

@@ -33,13 +33,12 @@ class NoticeIncident(msgspec.Struct, frozen=True):
 
 
 class NoticeBody(msgspec.Struct, frozen=True, kw_only=True):
-    """What `notices.body` holds: the whole group at one flush, the same for every integration."""
+    """What `notices.body` holds: the whole group at one flush."""
 
     receiver: str
     group_key: str = msgspec.field(name="groupKey")
     group_labels: dict[str, str] = msgspec.field(name="groupLabels")
     route: str
-    reason: str
     incident: NoticeIncident
     alerts: tuple[NoticeAlert, ...]
     external_url: str = msgspec.field(name="externalURL")
@@ -54,10 +53,10 @@ _decoder = msgspec.json.Decoder(NoticeBody)
 _encode = msgspec.json.Encoder().encode
 
 
-def webhook_body(stored: str, options: Mapping[str, Any]) -> bytes:
+def webhook_body(stored: str, options: Mapping[str, Any], reason: str) -> bytes:
     """Alertmanager's webhook JSON, version 4, with our `incident` beside it.
 
-    The same row always gives the same bytes, so a repeat can be recognised.
+    `reason` is why this integration is told. The same row always gives the same bytes, so a repeat can be recognised.
 
     Raises:
         UnusableNoticeError: nothing can be said.
@@ -81,7 +80,7 @@ def webhook_body(stored: str, options: Mapping[str, Any]) -> bytes:
             "commonAnnotations": common([alert.annotations for alert in shown]),
             "externalURL": notice.external_url,
             "alerts": [_alert(alert) for alert in shown],
-            "incident": {**msgspec.to_builtins(notice.incident), "reason": notice.reason},
+            "incident": {**msgspec.to_builtins(notice.incident), "reason": reason},
         }
     )
 

@@ -67,7 +67,7 @@ SET state = 'sending', attempts = mine.attempts + 1, lease_owner = $1, lease_unt
 FROM ready, notices, clock
 WHERE mine.id = ready.id AND notices.id = mine.notice_id
 RETURNING mine.id, mine.incident_id, mine.group_key, mine.decision, mine.receiver, mine.integration, mine.channel,
-    mine.target, mine.options, mine.attempts AS attempt, clock.now - mine.created_at AS age, notices.body
+    mine.target, mine.options, mine.reason, mine.attempts AS attempt, clock.now - mine.created_at AS age, notices.body
 """
 
 # Ends tasks for good, unless the lease has passed to another owner meanwhile.
@@ -120,7 +120,7 @@ FROM notification_tasks WHERE state IN ('due', 'sending') AND due_at <= clock_ti
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Notice:
     """One row of `notices`; `body` is encoded JSON, see `sinks.message`."""
 
@@ -164,6 +164,7 @@ class Claimed:
     channel: str
     target: str
     options: str
+    reason: str
     attempt: int
     age: timedelta
     body: str

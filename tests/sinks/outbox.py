@@ -36,7 +36,6 @@ def body(**changed: Any) -> dict[str, Any]:
         "groupKey": "ab" * 16,
         "groupLabels": {"alertname": "Down"},
         "route": "{}",
-        "reason": "first",
         "incident": incident,
         "alerts": [alert],
         "externalURL": "http://127.0.0.1:8080",

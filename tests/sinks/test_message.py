@@ -20,7 +20,7 @@ ENDED = {
 
 
 def rendered(stored: dict[str, Any], **options: Any) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads(webhook_body(json.dumps(stored), options))
+    result: dict[str, Any] = json.loads(webhook_body(json.dumps(stored), options, "first"))
     return result
 
 
@@ -62,7 +62,7 @@ def test_what_max_alerts_cuts_is_counted() -> None:
 @pytest.mark.parametrize("stored", ["", "{}", "[]", "[" * 5000])
 def test_a_body_that_cannot_be_read_says_so(stored: str) -> None:
     with pytest.raises(UnusableNoticeError):
-        webhook_body(stored, {})
+        webhook_body(stored, {}, "first")
 
 
 def test_common_entries_are_those_of_all() -> None:
