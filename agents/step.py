@@ -146,6 +146,7 @@ class StepRunner:
     send: Callable[[Sequence[Outgoing]], Awaitable[None]]
     log_id: str
     limit: int
+    interval: float
     lost: Callable[[], bool]
     forget: Callable[[], None]
     waiting_for: Callable[[str, bool], None]
@@ -173,8 +174,12 @@ class StepRunner:
 
     async def run(self) -> None:
         """Step for ever. What escapes from here ends the process."""
+        began = 0.0
         while True:
             await self._some.wait()
+            # Steps that follow each other closely gather more each; a record after a pause waits for nothing.
+            await asyncio.sleep(max(0.0, began + self.interval - time.monotonic()))
+            began = time.monotonic()
             events = [self._buffer.popleft() for _ in range(min(self.limit, len(self._buffer)))]
             if not self._buffer:
                 self._some.clear()

@@ -130,6 +130,7 @@ class Worker:
             send=self._send,
             log_id=self.log_id,
             limit=self.settings.step_records,
+            interval=self.settings.batch_interval / 1000,
             lost=lambda: self.app.rebalancing,
             forget=lambda: self.app.consumer.forget_unacked(),  # type: ignore[attr-defined]  # noqa: PLW0108 - the consumer is made later
             waiting_for=self._waiting_for,

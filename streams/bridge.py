@@ -76,6 +76,7 @@ class Bridge:
         self._producer = producer
         self._health = health
         self._stop = stop
+        self._interval = settings.batch_interval / 1000
         self._topology = Topology.of(settings)
 
     async def run(self) -> None:
@@ -117,7 +118,10 @@ class Bridge:
             session.wake.clear()
             while session.inbox and not self._stop.is_set():
                 session.check()
+                began = time.monotonic()
                 await self._pass_on(session, channel, dead, session.take())
+                # Batches that follow each other closely gather more each; a message after a pause waits for nothing.
+                await asyncio.sleep(max(0.0, began + self._interval - time.monotonic()))
             session.check()
 
     async def _flush(self, session: _Session, channel: AbstractChannel, dead: AbstractExchange) -> None:

@@ -53,6 +53,9 @@ class Settings:
     session_timeout: float = _setting(6.0, "a worker that is silent this long loses its partitions", unit="s")
     database_pool: int = _setting(4, "connections to Postgres of each process", unit="connections")
     statement_timeout: int = _setting(4000, "longest Postgres statement of a step", unit="ms")
+    batch_interval: int = _setting(
+        8, "least time between two batches while messages keep coming; what comes after a pause goes at once", unit="ms"
+    )
     step_records: int = _setting(500, "records that one step takes at most", unit="records")
     max_message_bytes: int = _setting(1_048_576, "one HTTP body (unpacked) or AMQP message", unit="bytes")
     max_alert_bytes: int = _setting(131_072, "one alert in canonical form", unit="bytes")
