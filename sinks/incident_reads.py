@@ -173,6 +173,11 @@ _TIMELINE: Final = """
 SELECT seq, at, event, actor, detail FROM timeline WHERE incident_id = $1 AND seq > $2 ORDER BY seq LIMIT $3
 """
 
+# The end of one incident's timeline before a sequence number, newest first.
+_TIMELINE_BEFORE: Final = """
+SELECT seq, at, event, actor, detail FROM timeline WHERE incident_id = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3
+"""
+
 # The notices of one incident, newest first.
 _NOTICES: Final = """
 SELECT id, decision, receiver, channel, target, reason, state, attempts, due_at, created_at, finished_at,
@@ -221,6 +226,12 @@ async def timeline_of(conn: "Conn", incident_id: uuid.UUID, after: int, limit: i
     """The timeline after a sequence number (0: from the start)."""
     rows = await conn.fetch(_TIMELINE, incident_id, after, limit)
     return [TimelineEntry(**dict(row)) for row in rows]
+
+
+async def timeline_before(conn: "Conn", incident_id: uuid.UUID, before: int, limit: int) -> list[TimelineEntry]:
+    """The last entries before a sequence number, in order."""
+    rows = await conn.fetch(_TIMELINE_BEFORE, incident_id, before, limit)
+    return [TimelineEntry(**dict(row)) for row in reversed(rows)]
 
 
 async def notices_of(conn: "Conn", incident_id: uuid.UUID, limit: int) -> list[Notice]:

@@ -27,6 +27,7 @@ from sinks.incident_reads import (
     list_incidents,
     notices_of,
     patterns,
+    timeline_before,
     timeline_of,
 )
 from sinks.progress_reads import OpenIncidents, Progress, Totals, read_open, read_progress, read_totals
@@ -39,6 +40,7 @@ from web.openapi import openapi
 from web.page import page_routes
 from web.table_views import TablesView, TableViews
 
+MAX_SEQ: Final = 2**53 - 1
 _NO_STORE: Final = {"cache-control": "no-store"}
 
 Limit = Annotated[int, QueryParameter(ge=1, le=MAX_PAGE, description="Lines in one answer")]
@@ -101,12 +103,18 @@ async def incident(state: State, incident_id: FromPath[uuid.UUID]) -> IncidentDe
 async def timeline(
     state: State,
     incident_id: FromPath[uuid.UUID],
-    after: Annotated[int, QueryParameter(ge=0, description="Sequence number to go on from")] = 0,
+    after: Annotated[int, QueryParameter(ge=0, le=MAX_SEQ, description="Sequence number to go on from")] = 0,
+    before: Annotated[
+        int | None, QueryParameter(ge=1, le=MAX_SEQ, description="Instead: the last entries before this one")
+    ] = None,
     limit: Limit = MAX_PAGE,
 ) -> list[TimelineEntry]:
     """In order; ask again after the last `seq` for more."""
     async with _database(state).reading() as conn:
-        entries = await timeline_of(conn, incident_id, after, limit)
+        if before is None:
+            entries = await timeline_of(conn, incident_id, after, limit)
+        else:
+            entries = await timeline_before(conn, incident_id, before, limit)
         if not entries and not await incidents_by_id(conn, [incident_id]):
             raise NotFoundException("No incident has this id")
         return entries

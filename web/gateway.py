@@ -121,7 +121,7 @@ async def _check(settings: Settings, health: Health, producer: EventProducer, fa
 
 @contextlib.asynccontextmanager
 async def _kept_going(job: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-    """Keep a job going inside the block: it only reads, so after a mistake of its own it starts again."""
+    """Keep a job going inside the block; doing it again does no harm, so after an unforeseen error it starts anew."""
 
     async def go() -> None:
         while True:

@@ -45,12 +45,16 @@ class Point(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """What Postgres says now. `point` is None for the first sample after an outage: a rate needs two."""
+    """What Postgres says now. `point` is None for the first sample after an outage: a rate needs two.
+
+    `away` names the gateway's parts that do not answer.
+    """
 
     at: datetime
     totals: Totals
     open: OpenIncidents
     point: Point | None
+    away: list[str] = []
 
 
 class Sampler:
@@ -121,7 +125,7 @@ class Live:
             self._publish("reset", {"reason": "more changed than a page can follow"}, self._cursor)
         elif changed:
             self._publish("changed", changed, self._cursor)
-        self._publish("sample", sample, self._cursor)
+        self._publish("sample", msgspec.structs.replace(sample, away=self._away()), self._cursor)
 
     async def _changed(self, conn: Any) -> list[IncidentSummary] | None:  # noqa: ANN401 - a connection of either kind
         versions = await changed_since(conn, self._cursor - _OVERLAP, _MAX_VERSIONS)
@@ -169,6 +173,9 @@ class Live:
         self._closed = True
         for queue in self._queues:
             _end(queue)
+
+    def _away(self) -> list[str]:
+        return [name for name, part in self._health.readiness().parts.items() if not part.ok]
 
     def _hello(self) -> dict[str, Any]:
         return {"history": list(self.sampler.ring), "sample": self.sampler.latest, "health": self._health.readiness()}

@@ -59,10 +59,7 @@ class TableViews:
 
     def __init__(self, redis: "Redis", settings: Settings) -> None:
         app = topic_name(settings.app_prefix, "pipeline")
-        self._sets = {
-            topic: TableSet(redis, app, topic_name(settings.app_prefix, topic), tables)
-            for topic, tables in TABLES_OF.items()
-        }
+        self._sets = {topic: TableSet(redis, app, topic, tables) for topic, tables in TABLES_OF.items()}
         self._redis = redis
         self._partitions = settings.partitions
         self._lock = asyncio.Lock()

@@ -19,13 +19,18 @@ from web.gateway import serving
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     folder: Path = tmp_path_factory.mktemp("web-postgres")
     server = Postgres(folder / "postgres", folder / "logs", server_account(), "secret")
     asyncio.run(server.start())
     asyncio.run(migrate(server.url, lambda _line: None))
-    yield server.url
+    yield server
     asyncio.run(server.stop(10))
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres: Postgres) -> str:
+    return postgres.url
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ async def test_pages_follow_each_other_without_gap_or_repeat_in_every_order(
     for sort in ("severity", "updated", "created"):
         whole = await titles(client, sort=sort)
         seen: list[str] = []
-        cursor = ""
+        cursor: str | None = ""
         for _ in range(4):
             answer = (await client.get(f"/api/v1/incidents?sort={sort}&limit=2&cursor={cursor}")).json()
             seen += [item["title"] for item in answer["items"]]

@@ -3,10 +3,12 @@ import { el, age, badge, compact, empty, labels, number, outside, time, words } 
 import { ask } from "/static/feed.js";
 
 const EVENTS = {
-  opened: "Opened", reopened: "Reopened", resolved: "Resolved", changed: "Changed", acknowledged: "Acknowledged",
-  joined: "Alert joined", fired: "Alert fired", left: "Alert left", ended: "Alert ended", severity: "Severity changed",
-  notified: "Notice decided", task: "Notice decided", merged: "Merged",
+  opened: "Opened", reopened: "Reopened", resolved: "Resolved", acknowledged: "Acknowledged", merged: "Merged",
+  severity: "Severity changed", "notice made": "Notice queued", "notice sent": "Notice delivered",
+  "notice failed": "Notice failed",
 };
+const END = Number.MAX_SAFE_INTEGER;
+const PAGE = 100;
 
 export class Incident {
   constructor(id) {
@@ -21,12 +23,14 @@ export class Incident {
     this.asking?.abort();
     const asking = this.asking = new AbortController();
     try {
-      const last = this.entries.at(-1)?.seq || 0;
+      const last = this.entries.at(-1)?.seq;
       const path = `/api/v1/incidents/${this.id}`;
       const [detail, added] = await Promise.all([
-        ask(path, asking.signal), ask(`${path}/timeline?after=${last}`, asking.signal),
+        ask(path, asking.signal),
+        ask(`${path}/timeline?limit=${PAGE}&${last ? `after=${last}` : `before=${END}`}`, asking.signal),
       ]);
       this.detail = detail;
+      if (!last) this.earlier = added.length === PAGE;
       this.entries.push(...added);
       this.draw();
     } catch (error) {
@@ -34,6 +38,13 @@ export class Incident {
       if (error.status === 404) this.node.replaceChildren(back(), empty("No such incident", "It may have passed its retention."));
       else if (!this.detail) this.node.replaceChildren(back(), empty("This incident cannot be shown right now", `${error.message} This page keeps trying.`));
     }
+  }
+
+  async loadEarlier() {
+    const before = await ask(`/api/v1/incidents/${this.id}/timeline?limit=${PAGE}&before=${this.entries[0].seq}`);
+    this.earlier = before.length === PAGE;
+    this.entries.unshift(...before);
+    this.draw();
   }
 
   refresh() {
@@ -62,8 +73,8 @@ export class Incident {
       ["Team", incident.team],
       ["Alerts firing", `${number(incident.firing)} of ${number(incident.alerts)}`],
       ["Events", number(incident.events)],
-      ["Opened", age(incident.created_at)],
-      incident.resolved_at ? ["Resolved", age(incident.resolved_at)] : ["Changed", age(incident.updated_at)],
+      ["Opened", [age(incident.created_at), " ago"]],
+      incident.resolved_at ? ["Open for", age(incident.created_at, incident.resolved_at)] : ["Last change", [age(incident.updated_at), " ago"]],
       ["Receiver", incident.receiver || "none"],
     ];
     if (incident.reopened) facts.push(["Reopened", `${incident.reopened}×`]);
@@ -116,20 +127,38 @@ export class Incident {
   }
 
   timeline() {
+    const known = new Map(this.detail.alerts.map((alert) => [alert.identity, alert.summary || alert.labels.alertname]));
     const entries = [...this.entries].reverse();
+    const earlier = this.earlier ? el("button", { type: "button", class: "more", onclick: () => this.loadEarlier().catch(() => {}) }, "Show earlier") : null;
     return el("section", { class: "panel" }, el("h2", {}, "Timeline"),
       entries.length ? el("ol", { class: "timeline", reversed: true }, entries.map((entry) => el("li", { dataset: { event: entry.event } },
-        el("p", {}, el("b", {}, EVENTS[entry.event] || sentence(entry.event)), " ", age(entry.at)),
-        detail(entry.detail), el("small", {}, `by ${entry.actor}`)))) : empty("Nothing yet", "What happens is written here."));
+        el("p", {}, age(entry.at), el("b", {}, EVENTS[entry.event] || sentence(entry.event))),
+        el("p", { class: "detail" }, story(entry, known))))) : empty("Nothing yet", "What happens is written here."), earlier);
   }
 }
 
 const sentence = (name) => { const text = words(name); return text.charAt(0).toUpperCase() + text.slice(1); };
+const isIdentity = (value) => /^[0-9a-f]{32}$/.test(value);
 
-function detail(values) {
-  const parts = Object.entries(values).map(([name, value]) =>
-    `${words(name)}: ${typeof value === "object" ? JSON.stringify(value) : value}`);
-  return parts.length ? el("p", { class: "detail" }, parts.join(" · ")) : null;
+// What an entry says, with alerts by their words where they are known.
+function story({ actor, detail }, known) {
+  const parts = [];
+  if (actor && !["system", "stream"].includes(actor)) parts.push(`by ${actor}`);
+  for (const [name, value] of Object.entries(detail)) {
+    if (value === null || value === "") continue;
+    if (isIdentity(value)) {
+      const words = detail.summary || known.get(value);
+      parts.push(words ? words : `alert ${value.slice(0, 8)}`);
+    } else if (name === "summary" && Object.values(detail).some(isIdentity)) continue;
+    else if (name === "before" && "after" in detail) parts.push(`${value} → ${detail.after}`);
+    else if (name === "after" && "before" in detail) continue;
+    else if (name === "to") parts.push(`to ${String(value).replace(/\/0$/, "")}`);
+    else if (name === "predecessor") parts.push("an earlier incident came before it");
+    else if (name === "times") parts.push(`${value}×`);
+    else if (name === "by" || name === "why" || name === "reason" || name === "severity") parts.push(name === "by" ? `by ${value}` : words(String(value)));
+    else parts.push(`${words(name)}: ${typeof value === "object" ? JSON.stringify(value) : value}`);
+  }
+  return parts.join(" · ");
 }
 
 const back = () => el("p", { class: "back" }, el("a", { href: "/", "data-link": true }, "← All incidents"));

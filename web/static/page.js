@@ -7,7 +7,7 @@ import { Incident } from "/static/incident.js";
 import { Tables } from "/static/tables.js";
 
 const STATES = {
-  live: "Live", connecting: "Reconnecting", away: "Database away", degraded: "Live, degraded",
+  live: "Live", connecting: "Reconnecting", away: "Database away",
 };
 const main = document.getElementById("main");
 const connection = document.getElementById("connection");
@@ -16,6 +16,8 @@ const sums = document.getElementById("sums");
 const chart = new Chart();
 let view = null;
 let lastSample = null;
+let link = "connecting";
+let away = [];
 
 function go(path) {
   history.pushState(null, "", path);
@@ -42,14 +44,22 @@ function said(sample) {
   const { totals } = sample;
   sums.textContent = `${number(totals.received)} events received · ${compact(totals.new)} new · ${compact(totals.duplicate)} folded · ${compact(totals.resolved)} resolved · ${compact(totals.rejected)} rejected`;
   notice.hidden = true;
+  away = sample.away;
+  status();
   view.sample(sample);
 }
 
+function status() {
+  const without = link === "live" && away.length ? away.join(", ") : "";
+  const text = without ? `Live, but ${without} away` : STATES[link];
+  const state = without ? "degraded" : link;
+  if (connection.dataset.state !== state) connection.dataset.state = state;
+  const said = connection.querySelector("span");
+  if (said.textContent !== text) said.textContent = text;
+}
+
 follow({
-  state(name) {
-    connection.dataset.state = name;
-    connection.querySelector("span").textContent = STATES[name];
-  },
+  state(name) { link = name; status(); },
   hello({ history: points, sample }) {
     chart.reset(points);
     if (sample) said(sample);

@@ -1,5 +1,5 @@
 // The stream tables: entries and size of each table, partition by partition.
-import { el, age, bytes, empty, number } from "/static/dom.js";
+import { el, svg, age, bytes, empty, number } from "/static/dom.js";
 import { ask } from "/static/feed.js";
 
 const MEANING = {
@@ -55,7 +55,7 @@ export class Tables {
           el("tbody", {}, topic.partitions.map((row) => el("tr", {},
             el("th", { scope: "row" }, row.partition),
             names.map((name) => el("td", { class: "number" },
-              el("meter", { min: 0, max: most[name], value: row.tables[name].entries, "aria-hidden": "true" }),
+              share(row.tables[name].entries / most[name]),
               number(row.tables[name].entries))),
             el("td", { class: "number" }, bytes(names.reduce((sum, name) => sum + row.tables[name].bytes, 0))),
             el("td", { class: "number" }, row.epoch ? number(row.epoch) : "–"),
@@ -65,4 +65,7 @@ export class Tables {
   }
 }
 
+const share = (part) => svg("svg", { viewBox: "0 0 56 6", "aria-hidden": "true" },
+  svg("rect", { class: "track", width: 56, height: 6, rx: 3 }),
+  svg("rect", { class: "fill", width: (56 * part).toFixed(1), height: 6, rx: 3 }));
 const offset = (row) => (row && row.applied >= 0 ? number(row.applied) : "–");
