@@ -1,7 +1,7 @@
 """Rows of `config_versions`: every rules file that was ever applied, whole, under its number."""
 
 from hashlib import sha256
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from asyncpg import Connection, Record
@@ -38,24 +38,24 @@ class StoredConfig(msgspec.Struct, frozen=True):
     text: str
 
 
-async def store(conn: "Connection[Any]", text: str, applied_by: str) -> int:
+async def store(conn: Connection, text: str, applied_by: str) -> int:
     """Keep a rules file that was checked; its version, the old one if the newest has the same text."""
     version: int = await conn.fetchval(STORE, sha256(text.encode()).hexdigest(), text, applied_by)
     return version
 
 
-async def by_version(conn: "Connection[Any]", version: int) -> StoredConfig | None:
+async def by_version(conn: Connection, version: int) -> StoredConfig | None:
     """The rules file of one version, None if there is none."""
     row = await conn.fetchrow(BY_VERSION, version)
     return StoredConfig(row["version"], row["body"]) if row else None
 
 
-async def newest(conn: "Connection[Any]") -> StoredConfig | None:
+async def newest(conn: Connection) -> StoredConfig | None:
     """The rules file applied last, None before the first."""
     row = await conn.fetchrow(NEWEST)
     return StoredConfig(row["version"], row["body"]) if row else None
 
 
-async def partitions_behind(conn: "Connection[Any]", version: int) -> list[Record]:
+async def partitions_behind(conn: Connection, version: int) -> list[Record]:
     """(topic, partition) of every partition that a worker has taken and that has not applied `version`."""
     return list(await conn.fetch(BEHIND, version))
