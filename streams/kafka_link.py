@@ -54,6 +54,9 @@ class KafkaLink:
     async def stop(self) -> None:
         """Disconnect."""
         self._stopping = True
+        self._broken.set()
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=_CLOSE_S)  # a connection cut while it is made would leak
         while self._task is not None and not self._task.done():
             self._task.cancel()  # more than once: aiokafka's own closing may swallow it
             await asyncio.wait({self._task}, timeout=_CLOSE_S)
@@ -79,13 +82,13 @@ class KafkaLink:
     async def _keep(self) -> None:
         attempt = 0
         while not self._stopping:
+            self._broken.clear()
             client = await self._connected_client()
             if client is None:
-                await asyncio.sleep(_PAUSES_S[min(attempt, len(_PAUSES_S) - 1)])
+                await self._until_broken(_PAUSES_S[min(attempt, len(_PAUSES_S) - 1)])
                 attempt += 1
                 continue
             attempt = 0
-            self._broken.clear()
             self._client = client
             self._set(connected=True, detail="")
             try:
@@ -140,9 +143,7 @@ class KafkaLink:
     async def _watch(self, client: Any) -> None:  # noqa: ANN401 - likewise
         """Ask the broker now and then while nothing else shows that it is there; return when it is not."""
         while not self._broken.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_PROBE_S):
-                    await self._broken.wait()
+            await self._until_broken(_PROBE_S)
             if time.monotonic() - self._confirmed_at < _PROBE_S or self._broken.is_set():
                 continue
             try:
@@ -151,6 +152,12 @@ class KafkaLink:
             except (KafkaError, OSError, TimeoutError) as error:
                 self._set(connected=False, detail=str(error) or f"no answer within {_PROBE_PATIENCE_S:g} s")
                 return
+
+    async def _until_broken(self, seconds: float) -> None:
+        """Wait so long, or until the client fails or is no longer wanted."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._broken.wait()
 
     def _give_up(self) -> None:
         """Nobody is left waiting for a client that is given up; what it has sent may still arrive."""

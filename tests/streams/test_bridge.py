@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 import aio_pika
 import pytest
@@ -24,7 +24,6 @@ from streams.settings import Settings
 from streams.topic_admin import ensure_topics
 from streams.topics import ALERTS, topic_name
 from tests.conftest import Broker
-
 
 PATIENCE = 20.0
 
@@ -53,7 +52,7 @@ class Running:
         self.health = Health("bridge")
         self.task: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> "Running":
+    async def __aenter__(self) -> Self:
         await self.producer.start()
         self.task = asyncio.create_task(Bridge(self.settings, self.producer, self.health, self.stop).run())
         await until(lambda: self.producer.connected and self.health.is_ok("rabbitmq"))
@@ -70,7 +69,7 @@ class Running:
 async def until(true: Callable[[], Any]) -> None:
     """Yield to the loop until something holds."""
     async with asyncio.timeout(PATIENCE):
-        while not true():  # noqa: ASYNC110 - what is waited for has no event
+        while not true():
             await asyncio.sleep(0.01)
 
 
@@ -187,7 +186,7 @@ async def until_acked(settings: Settings) -> None:
 async def dead_letters(settings: Settings, count: int) -> list[aio_pika.abc.AbstractIncomingMessage]:
     async with connection(settings) as opened:
         queue = await (await opened.channel()).get_queue(Topology.of(settings).dead)
-        found = []
+        found: list[aio_pika.abc.AbstractIncomingMessage] = []
         async with asyncio.timeout(PATIENCE):
             while len(found) < count:
                 got = await queue.get(no_ack=True, fail=False)
@@ -216,7 +215,7 @@ async def test_a_deleted_queue_is_declared_again(wired: Settings) -> None:
         await until(lambda: not running.health.is_ok("rabbitmq"))
         await until(lambda: running.health.is_ok("rabbitmq"))
         await send(wired, message(said(0), message_id="after"))
-        assert event_ids(await batches(wired, lambda got: bool(got))) == ["after"]
+        assert event_ids(await batches(wired, bool)) == ["after"]
 
 
 async def test_while_kafka_refuses_nothing_is_acknowledged_and_nothing_is_lost(wired: Settings) -> None:

@@ -1,4 +1,4 @@
-"""The producer on a real broker: confirmed means it is there, batches grow by themselves, a broker that is away is said."""
+"""The producer on a real broker: confirmed means it is there, batches grow by themselves, a lost broker is said."""
 
 import asyncio
 import dataclasses
@@ -60,7 +60,7 @@ async def started(at_kafka: Settings) -> AsyncIterator[EventProducer]:
 
 async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not true():  # noqa: ASYNC110 - what is waited for has no event
+        while not true():
             await asyncio.sleep(0.01)
 
 
@@ -112,9 +112,7 @@ async def test_what_gathers_while_one_is_sent_goes_together(at_kafka: Settings, 
 
 async def test_nothing_of_different_ways_in_shares_a_record(at_kafka: Settings, started: EventProducer) -> None:
     ways = ("http", "amqp", "http", "alertmanager")
-    await asyncio.gather(
-        *(started.publish(arrived(batch(alert("same")), way)) for way in ways for _ in range(5))
-    )
+    await asyncio.gather(*(started.publish(arrived(batch(alert("same")), way)) for way in ways for _ in range(5)))
     found = await records(at_kafka, 20)
     assert Counter(one.via for _, one in found for _ in one.items) == Counter(ways * 5)
 

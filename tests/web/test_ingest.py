@@ -43,7 +43,7 @@ class Sender:
         self.kafka, self.rabbit, self.now = Place(), Place(), 0.0
         self.breaker = Breaker(lambda: self.now)
         app = Ingest(settings, Handover(self.kafka, self.rabbit, self.breaker))
-        transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
+        transport = httpx.ASGITransport(app=app)
         self.http = httpx.AsyncClient(transport=transport, base_url="http://gateway")
 
     async def own(self, body: Any, **headers: str) -> httpx.Response:
