@@ -32,6 +32,7 @@ from sinks.webhook import Webhook
 from streams import codec, metrics
 from streams.app import app_id, options
 from streams.kafka_link import KafkaLink
+from streams.logs import configure
 from streams.observe import Health, Phase, serve
 from streams.settings import Settings
 from streams.topics import INPUTS, TASKS, topic_name
@@ -52,6 +53,7 @@ class HintsStoppedError(RuntimeError):
 
 async def run(settings: Settings) -> None:
     """Deliver until SIGINT or SIGTERM, then finish what is under way."""
+    configure(settings, "delivery")
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
