@@ -33,7 +33,7 @@ def _role(run: Callable[[Settings], Awaitable[None]]) -> None:
 
     try:
         _run(job(_settings()))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the last line before the process ends
         import structlog  # noqa: PLC0415 - only on the way out
 
         structlog.get_logger().critical("ended", reason=f"{type(error).__name__}: {error}", exc_info=True)
@@ -106,7 +106,13 @@ def demo(once: bool, messages: int, endpoints: str) -> None:  # noqa: FBT001 - c
 @click.option("--seconds", envvar="SECONDS", default=60.0, show_default=True, help="length of the run")
 @click.option("--via", envvar="VIA", type=click.Choice(["amqp", "http", "both"]), default="amqp", show_default=True)
 @click.option("--batch", envvar="BATCH", default=1, show_default=True, help="alerts a message or request")
-@click.option("--shape", envvar="SHAPE", type=click.Choice(["steady", "poisson", "storm"]), default=None, help="spread of arrivals")
+@click.option(
+    "--shape",
+    envvar="SHAPE",
+    type=click.Choice(["steady", "poisson", "storm"]),
+    default=None,
+    help="spread of arrivals",
+)
 @click.option("--seed", envvar="SEED", type=int, default=None, help="seed of mix and arrivals")
 @click.option("--endpoints", envvar="ENDPOINTS", default="", help="endpoints.json of a running system")
 @click.option("--report", envvar="REPORT", default="", help="write the figures to this file as JSON")
@@ -174,7 +180,9 @@ def accept_new_log() -> None:
 
 @main.command("check-config")
 @click.argument("path", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--labels", "-l", multiple=True, metavar="NAME=VALUE", help="show the routes an alert with these labels takes")
+@click.option(
+    "--labels", "-l", multiple=True, metavar="NAME=VALUE", help="show the routes an alert with these labels takes"
+)
 def check_config(path: Path, labels: tuple[str, ...]) -> None:
     """Read a rules file and say what is wrong with it: line, field, reason, remedy."""
     from agents.rules import routing  # noqa: PLC0415 - each command loads only what it needs
@@ -194,7 +202,7 @@ def check_config(path: Path, labels: tuple[str, ...]) -> None:
 def _tell(job: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
     try:
         _run(job(_settings()))
-    except (OSError, RuntimeError, asyncpg.PostgresError, asyncio.TimeoutError) as error:
+    except (TimeoutError, OSError, RuntimeError, asyncpg.PostgresError) as error:
         raise click.ClickException(f"{type(error).__name__}: {error}") from error
     except Exception as error:
         if type(error).__module__.split(".")[0] in {"sinks", "streams", "aiokafka"}:

@@ -23,7 +23,7 @@ class Deadlines:
 
     def take(self, due_at: datetime, limit: int) -> list[tuple[datetime, str, str]]:
         """Remove and return at most `limit` entries that are due."""
-        taken = []
+        taken: list[tuple[datetime, str, str]] = []
         while self._heap and self._heap[0][0] <= due_at and len(taken) < limit:
             taken.append(heapq.heappop(self._heap))
         return taken

@@ -305,7 +305,7 @@ class DedupWork:
         tell = Change.FIRED if pulse.firing else Change.RESOLVED
         self._tell_groups(offset, index, identity, None, state, pulse, tell, accepted_at)
 
-    def _tell_groups(  # noqa: PLR0913, PLR0917 - one record's worth of facts
+    def _tell_groups(
         self,
         offset: int,
         index: int,
@@ -326,7 +326,7 @@ class DedupWork:
             change = Change.FIRED if tell is Change.CHANGED and ref.group not in sent else tell
             self._tell(ref, offset, index, identity, state, pulse, change, accepted_at, by_timeout=by_timeout)
 
-    def _tell(  # noqa: PLR0913, PLR0917 - one record's worth of facts
+    def _tell(
         self,
         ref: GroupRef,
         offset: int,
@@ -381,7 +381,7 @@ class DedupWork:
             )
         )
 
-    def _count(  # noqa: PLR0913, PLR0917 - one verdict's worth of facts
+    def _count(
         self, offset: int, verdict: Verdict, alert: Alert, occurrence: int, reason: str, batch: AlertBatch,
         accepted_at: datetime,
     ) -> None:  # fmt: skip
@@ -424,9 +424,7 @@ class DedupWork:
         self._put(identity, ended, state)
         self._touched.pop((identity, ended.occurrence), None)
         self._whole[(identity, ended.occurrence)] = (state, ended)
-        self._tell_groups(
-            offset, index, identity, state, state, ended, Change.RESOLVED, self._now, by_timeout=True
-        )
+        self._tell_groups(offset, index, identity, state, state, ended, Change.RESOLVED, self._now, by_timeout=True)
 
     def _drop(self, identity: str, pulse: Pulse, tick: Tick) -> None:
         if pulse.firing:

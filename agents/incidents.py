@@ -97,7 +97,9 @@ class IncidentsLogic:
 
     def undecodable(self, data: bytes, offset: int, partition: int, reason: str) -> "Garbage":
         """Bytes that are no record go to the dead letters."""
-        return Garbage(str(keys.derived_id("undecodable", INPUTS, self.log_id, partition, offset)), reason, data[:65536])
+        return Garbage(
+            str(keys.derived_id("undecodable", INPUTS, self.log_id, partition, offset)), reason, data[:65536]
+        )
 
     def begin(self, partition: Partition, *, poisoned: Poisoned, replaying: bool) -> "IncidentsWork":
         """Start one partition's part of a step."""
@@ -202,7 +204,7 @@ class IncidentsWork:
             flush_at = grouping.first_flush_at(route, change.starts_at, self._now)
             after = msgspec.structs.replace(after, next_flush_at=flush_at)
         self._put_group(change.group, after)
-        self._put_member(change.group, change.identity, member, applied.member, after, change)
+        self._put_member(change.group, change.identity, member, applied.member, change)
         self._tell_story(after, applied.events)
         self._explain(change, after, body, member)
 
@@ -248,7 +250,7 @@ class IncidentsWork:
                 self._let_go(key, member)
         self._tell_story(after, tuple(events))
 
-    def _make_task(  # noqa: PLR0913, PLR0917 - one notice's worth of facts
+    def _make_task(
         self,
         key: str,
         group: GroupState,
@@ -260,9 +262,7 @@ class IncidentsWork:
         to = notice.integration
         incident_id = uuid.UUID(group.incident_id)
         notice_id = keys.derived_id("notice", group.incident_id, notice.decision)
-        task_id = keys.derived_id(
-            "task", group.incident_id, notice.decision, receiver.name, to.index, to.target
-        )
+        task_id = keys.derived_id("task", group.incident_id, notice.decision, receiver.name, to.index, to.target)
         self.notices.append(task_rows.Notice(notice_id, incident_id, notice.decision, body, self._now))
         self.tasks.append(
             task_rows.Task(
@@ -356,13 +356,12 @@ class IncidentsWork:
         self._incidents[group.incident_id] = (key, group)
         self.overlay.put(GROUPS, key, b"")  # encoded once, by `finish`
 
-    def _put_member(  # noqa: PLR0913, PLR0917 - before and after of one member
+    def _put_member(
         self,
         key: str,
         identity: str,
         before: Member | None,
         after: Member | None,
-        group: GroupState,
         change: MemberChange,
     ) -> None:
         self._members[key, identity] = after
@@ -409,7 +408,7 @@ class IncidentsWork:
                 )
             )
 
-    def _decide(  # noqa: PLR0913, PLR0917 - one row's columns
+    def _decide(
         self, key: str, group: GroupState, decision: str, reason: str, detail: dict[str, Any], identity: str | None
     ) -> None:
         row = (
@@ -510,7 +509,9 @@ class IncidentsWork:
                 yield Outgoing(topic, number, incident_id.encode(), codec.encode(hint))
         for item in self._garbage:
             topic = topic_name(settings.app_prefix, DEAD_LETTERS)
-            refused = Rejected(event_id=item.event_id, source=INPUTS, field="record", reason=item.reason, body=item.body)
+            refused = Rejected(
+                event_id=item.event_id, source=INPUTS, field="record", reason=item.reason, body=item.body
+            )
             yield Outgoing(topic, 0, item.event_id.encode(), codec.encode(refused))
 
     def advance(self, offset: int) -> Advance:
@@ -571,5 +572,3 @@ def _alert(member: Member) -> dict[str, Any]:
         "generatorURL": body.generator_url,
         "fingerprint": member.fingerprint,
     }
-
-

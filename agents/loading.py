@@ -1,7 +1,8 @@
 """What happens when partitions are assigned: fence the former owner, load, find the position."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
@@ -22,7 +23,7 @@ from agents.dedup import (
     event_hash,
 )
 from agents.incidents import GROUPS, MEMBERS, RULES, InputsPartition
-from agents.step import Partition
+from agents.step import Partition, Waiting
 from sinks import alert_rows, incident_rows, postgres
 from sinks.postgres import Connection, Progress
 from streams import codec
@@ -58,10 +59,10 @@ class Loader:
     log_id: str
     offsets: Offsets
     prepare: Callable[[int], Awaitable[None]]
-    waiting_for: Callable[[str, bool], None]
+    waiting_for: Waiting
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def load(self, assigned: Set[int]) -> dict[int, int]:
+    async def load(self, assigned: AbstractSet[int]) -> dict[int, int]:
         """Make exactly these partitions mine; the next offset of each.
 
         Raises:
@@ -180,13 +181,12 @@ class Loader:
                 if isinstance(error, FencedError):
                     raise
                 log.warning("waiting", dependency=dependency, topic=self.topic, reason=repr(error))
-                self.waiting_for(dependency, False)
+                self.waiting_for(dependency, ok=False)
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 2.0)
             else:
-                self.waiting_for(dependency, True)
+                self.waiting_for(dependency, ok=True)
                 return result
-
 
 
 def _joined(first: bytes, second: bytes) -> bytes:

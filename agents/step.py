@@ -76,6 +76,12 @@ class Outgoing:
     value: bytes
 
 
+class Waiting(Protocol):
+    """Is told which dependency something waits for, and when it is back."""
+
+    def __call__(self, dependency: str, *, ok: bool) -> None: ...
+
+
 class Work(Protocol):
     """One partition's part of a step: pure changes, gathered."""
 
@@ -149,10 +155,10 @@ class StepRunner:
     interval: float
     lost: Callable[[], bool]
     forget: Callable[[], None]
-    waiting_for: Callable[[str, bool], None]
+    waiting_for: Waiting
 
     def __post_init__(self) -> None:
-        self._buffer: deque[EventT] = deque()
+        self._buffer: deque[EventT[Any]] = deque()
         self._some = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -164,7 +170,7 @@ class StepRunner:
         """Records taken from the stream and not decided yet."""
         return len(self._buffer)
 
-    async def put(self, event: EventT) -> None:
+    async def put(self, event: EventT[Any]) -> None:
         """Hand over one event; waits while the buffer is full."""
         self._buffer.append(event)
         self._some.set()
@@ -196,7 +202,7 @@ class StepRunner:
                 event.ack()
             self.last_step_at = time.monotonic()
 
-    async def _step(self, events: Sequence[EventT]) -> None:
+    async def _step(self, events: Sequence[EventT[Any]]) -> None:
         batches: dict[int, list[tuple[int, Any]]] = {}
         for number, batch in self._unapplied(events).items():
             batches[number] = self._decoded(number, batch)
@@ -205,17 +211,19 @@ class StepRunner:
         records = [record for batch in batches.values() for _, record in batch]
         await self._patiently("postgres", lambda: self.logic.prepare(records))
         # What Postgres has already is replayed on its own: it changes tables and view, and writes no rows.
-        replayed = {n: [item for item in batch if item[0] <= self.partitions[n].pg_applied] for n, batch in batches.items()}
+        replayed = {
+            n: [item for item in batch if item[0] <= self.partitions[n].pg_applied] for n, batch in batches.items()
+        }
         fresh = {n: batch[len(replayed[n]) :] for n, batch in batches.items()}
         await self._round(replayed, replaying=True)
         try:
             await self._round(fresh)
         except _REFUSED as error:
-            log.error("rows were refused", topic=self.logic.topic, reason=repr(error))
+            log.warning("rows were refused", topic=self.logic.topic, reason=repr(error))
             await self._one_by_one(fresh)
         metrics.step_batch_records.labels(self.name).observe(len(events))
 
-    def _unapplied(self, events: Sequence[EventT]) -> dict[int, list[tuple[int, bytes]]]:
+    def _unapplied(self, events: Sequence[EventT[Any]]) -> dict[int, list[tuple[int, bytes]]]:
         batches: dict[int, list[tuple[int, bytes]]] = {}
         for event in events:
             message = event.message
@@ -244,7 +252,9 @@ class StepRunner:
         try:
             for number, batch in batches.items():
                 if batch:
-                    works.append((self._decided(number, batch, replaying, dict(poisoned or {})), batch[-1][0]))
+                    works.append(
+                        (self._decided(number, batch, dict(poisoned or {}), replaying=replaying), batch[-1][0])
+                    )
             self._observe("decide", started)
             if works:
                 await self._commit(works)
@@ -253,7 +263,7 @@ class StepRunner:
                 work.abort()
             raise
 
-    def _decided(self, number: int, batch: Batch, replaying: bool, poisoned: Poisoned) -> Work:  # noqa: FBT001 - passed on
+    def _decided(self, number: int, batch: Batch, poisoned: Poisoned, *, replaying: bool) -> Work:
         tries: dict[tuple[int, int], int] = {}
         while True:
             work = self.logic.begin(self.partitions[number], poisoned=poisoned, replaying=replaying)
@@ -264,7 +274,7 @@ class StepRunner:
             except Poison as poison:
                 work.abort()
                 tries[poison.at] = tries.get(poison.at, 0) + 1
-                log.error("event could not be handled", partition=number, offset=poison.at[0], reason=str(poison))
+                log.warning("event could not be handled", partition=number, offset=poison.at[0], reason=str(poison))
                 if tries[poison.at] >= POISON_TRIES:
                     poisoned[poison.at] = str(poison)
             except BaseException:
@@ -287,7 +297,7 @@ class StepRunner:
 
     async def _refusal(self, number: int, item: tuple[int, Any], others: Poisoned) -> str:
         """Why Postgres refuses the one item that is not among the others; empty when it does not."""
-        work = self._decided(number, [item], False, others)
+        work = self._decided(number, [item], others, replaying=False)
         reason = ""
 
         async def attempt() -> None:
@@ -355,11 +365,11 @@ class StepRunner:
                 if not self.waiting:
                     log.warning("waiting", dependency=dependency, topic=self.logic.topic, reason=repr(error))
                 self.waiting = dependency
-                self.waiting_for(dependency, False)
+                self.waiting_for(dependency, ok=False)
             else:
                 if self.waiting:
                     log.info("back", dependency=self.waiting, topic=self.logic.topic)
-                    self.waiting_for(self.waiting, True)
+                    self.waiting_for(self.waiting, ok=True)
                     self.waiting = ""
                 return
             if self.lost():

@@ -3,14 +3,15 @@
 import asyncio
 import signal
 import time
-from collections.abc import Awaitable, Mapping, Sequence, Set
-from typing import Any, Final
+from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any, Final, cast
 
 import asyncpg
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
 from faust.contrib.asgi import faust_app_running
+from faust.streams import Stream
 from faust.types import TP, StreamT
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -33,6 +34,7 @@ from streams.topic_admin import log_id as current_log
 from streams.topics import ALERTS, INPUTS, topic_name
 from streams.transport import settled
 
+JOIN_SECONDS: Final = 5.0
 STALL_SECONDS: Final = 15.0
 REBALANCE_SECONDS: Final = 30.0
 NAMES: Final = {ALERTS: "dedup", INPUTS: "incidents"}
@@ -55,6 +57,7 @@ class Worker:
         self.loaders: dict[str, Loader] = {}
         self.fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._rebalancing_since: float | None = None
+        self._behind_since: dict[str, float] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set or something is fatal."""
@@ -66,7 +69,9 @@ class Worker:
             statement_timeout_ms=settings.statement_timeout,
             name=f"incidents-{settings.worker_name}",
         )
-        self.redis = Redis.from_url(settings.redis_url, socket_timeout=2, socket_connect_timeout=1, health_check_interval=5)
+        self.redis = Redis.from_url(
+            settings.redis_url, socket_timeout=2, socket_connect_timeout=1, health_check_interval=5
+        )
         self.producer = AIOKafkaProducer(
             bootstrap_servers=settings.kafka_url, acks="all", max_request_size=2 << 20, request_timeout_ms=10_000
         )
@@ -96,7 +101,7 @@ class Worker:
         self.app.load_partitions = self._load
         clock = Clock()
         timers = []
-        logics: dict[str, Logic] = {
+        logics: dict[str, Any] = {
             ALERTS: DedupLogic(self.settings, self.log_id, self.configs, self._fetch_config),
             INPUTS: IncidentsLogic(self.settings, self.log_id, self.configs, self._fetch_config),
         }
@@ -110,7 +115,8 @@ class Worker:
         stopping = asyncio.create_task(stop.wait())
         try:
             async with faust_app_running(self.app, stop_timeout=10):
-                await asyncio.wait([stopping, self.fatal], return_when=asyncio.FIRST_COMPLETED)
+                waiting: list[asyncio.Future[Any]] = [stopping, self.fatal]
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 self.health.phase("draining")
         finally:
             stopping.cancel()
@@ -157,13 +163,13 @@ class Worker:
         )
 
         async def agent(stream: StreamT[bytes]) -> None:
-            async for event in stream.noack().events():
+            async for event in cast("Stream[bytes]", stream).noack().events():  # type: ignore[attr-defined]
                 await runner.put(event)
 
         self.app.agent(source, name=NAMES[topic])(agent)
         return runner
 
-    async def _load(self, topic: str, partitions: Set[int]) -> None:
+    async def _load(self, topic: str, partitions: AbstractSet[int]) -> None:
         """Called by each table's store once partitions are assigned; the first call does the work."""
         self.health.phase("loading")
         try:
@@ -183,9 +189,8 @@ class Worker:
         return {tp.partition: (first[tp], end[tp]) for tp in tps}
 
     async def _ends(self, tps: Sequence[TP]) -> dict[TP, int]:
-        thread = self.app.consumer._thread  # type: ignore[attr-defined]
-        found = await thread.call_thread(thread._ensure_consumer().end_offsets, tps)
-        return {TP(tp.topic, tp.partition): offset for tp, offset in found.items()}
+        found: dict[TP, int] = await self.app.consumer.end_offsets(tps)  # type: ignore[attr-defined]
+        return found
 
     async def _send(self, records: Sequence[Outgoing]) -> None:
         futures = [
@@ -205,8 +210,8 @@ class Worker:
         if version not in self.configs:
             await self._fetch_config(version)
 
-    def _waiting_for(self, dependency: str, ok: bool) -> None:  # noqa: FBT001 - passed through
-        self.health.set(dependency, ok, "" if ok else "a step waits for it")
+    def _waiting_for(self, dependency: str, *, ok: bool) -> None:
+        self.health.set(dependency, ok=ok, detail="" if ok else "a step waits for it")
 
     def _fail(self, error: BaseException) -> None:
         if not self.fatal.done():
@@ -241,37 +246,45 @@ class Worker:
             async with asyncio.timeout(1.5):
                 await ping
         except (*postgres.TRANSIENT, RedisError, TimeoutError, asyncpg.PostgresError) as error:
-            self.health.set(part, False, repr(error))
+            self.health.set(part, ok=False, detail=repr(error))
         else:
-            self.health.set(part, True)
+            self.health.set(part, ok=True)
 
     def _look_at_rebalance(self) -> None:
         app: PipelineApp = self.app
-        busy = app.rebalancing or not app.tables.recovery.completed.is_set()
+        busy = app.rebalancing or not app.tables.recovery.completed.is_set()  # type: ignore[attr-defined]
         if not busy:
             self._rebalancing_since = None
-            self.health.set("kafka", True)
+            self.health.set("kafka", ok=True)
             self.health.phase("running")
             return
         since = self._rebalancing_since = self._rebalancing_since or time.monotonic()
-        if time.monotonic() - since > 5:
-            self.health.set("kafka", False, "joining the consumer group")
+        if time.monotonic() - since > JOIN_SECONDS:
+            self.health.set("kafka", ok=False, detail="joining the consumer group")
         waiting = any(runner.waiting for runner in self.runners.values()) or not self.health.is_ok("postgres")
         if time.monotonic() - since > REBALANCE_SECONDS and not waiting and self.health.is_ok("redis"):
             self._fail(StalledError(f"a rebalance has taken over {REBALANCE_SECONDS:.0f} s"))
 
     def _look_at_lag(self) -> None:
+        if self.app.rebalancing:
+            return
+        assigned = self.app.consumer.assignment()
         total = 0
         for topic, runner in self.runners.items():
             name = topic_name(self.settings.app_prefix, topic)
             behind = 0
             for number, partition in runner.partitions.items():
-                end = self.app.consumer.highwater(TP(name, number)) or 0
+                source = TP(name, number)
+                end = (self.app.consumer.highwater(source) or 0) if source in assigned else 0
                 behind += max(0, end - partition.next_offset)
             total += behind
             metrics.lag_records.labels(topic).set(behind)
-            idle = time.monotonic() - runner.last_step_at
-            if behind and not runner.waiting and not self.app.rebalancing and idle > STALL_SECONDS:
+            if not behind or runner.waiting:
+                self._behind_since.pop(topic, None)
+                continue
+            # The time before the first of them came was rest, not a standstill.
+            idle = time.monotonic() - max(runner.last_step_at, self._behind_since.setdefault(topic, time.monotonic()))
+            if idle > STALL_SECONDS:
                 self._fail(StalledError(f"{topic}: {behind} records wait and no step has ended for {idle:.0f} s"))
         self.health.lag(total)
 
@@ -291,7 +304,5 @@ async def run(settings: Settings) -> None:
         except (LogLostError, postgres.UnknownLogError) as error:
             # Restarting would not help, and going on would hide it: say so until a person has looked.
             log.critical("kafka's log does not fit", reason=str(error))
-            health.set("kafka log", False, str(error))
+            health.set("kafka log", ok=False, detail=str(error))
             await stop.wait()
-
-

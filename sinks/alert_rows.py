@@ -60,7 +60,8 @@ ORDER BY identity, occurrence DESC
 
 # The event ids that a partition has seen since a time.
 _RECENT: Final = """
-SELECT log_id, decided_at, "offset", event_ids FROM verdicts WHERE partition = $1 AND decided_at > $2 AND verdict <> 'rejected' ORDER BY decided_at
+SELECT log_id, decided_at, "offset", event_ids FROM verdicts
+WHERE partition = $1 AND decided_at > $2 AND verdict <> 'rejected' ORDER BY decided_at
 """
 
 

@@ -4,7 +4,9 @@ from hashlib import sha256
 from typing import Final
 
 import msgspec
-from asyncpg import Connection, Record
+from asyncpg import Record
+
+from sinks.postgres import Connection
 
 # Adds a version, unless the newest one has the same text.
 STORE: Final = """

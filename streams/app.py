@@ -1,6 +1,7 @@
 """Builds the Faust app of a role; the settings that matter are here with their reasons."""
 
-from collections.abc import Awaitable, Callable, Mapping, Set
+from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from streams.redis_store import RedisTable
@@ -15,7 +16,7 @@ class PipelineApp(PositionedApp):
     """The worker's app: its tables live in table sets that a loader fills on assignment."""
 
     table_sets: dict[str, TableSet]
-    load_partitions: Callable[[str, Set[int]], Awaitable[None]]
+    load_partitions: Callable[[str, AbstractSet[int]], Awaitable[None]]
 
 
 def options(settings: Settings) -> dict[str, Any]:

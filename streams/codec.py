@@ -10,7 +10,6 @@ import msgspec
 
 from streams.records import AlertBody, AlertsRecord, InputsRecord, Rejected, TaskHint
 
-
 T = TypeVar("T")
 
 
@@ -30,12 +29,14 @@ encode = _encoder.encode
 
 def decode_alerts(data: bytes) -> AlertsRecord:
     """Read one record of `alerts`."""
-    return _decoded(_alerts, data)
+    record: AlertsRecord = _decoded(_alerts, data)
+    return record
 
 
 def decode_inputs(data: bytes) -> InputsRecord:
     """Read one record of `incident-inputs`."""
-    return _decoded(_inputs, data)
+    record: InputsRecord = _decoded(_inputs, data)
+    return record
 
 
 def decode_hint(data: bytes) -> TaskHint:

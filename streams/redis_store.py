@@ -5,12 +5,13 @@ while a stream runs. Loading happens once a partition is assigned, writing in
 the owner's step (`streams.redis_tables`).
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Set
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any, Protocol, cast
 
 import faust
 from faust.stores.base import Store as FaustStore
-from faust.types import TP, EventT
+from faust.types import TP
 
 from streams.redis_tables import TableSet
 
@@ -19,7 +20,7 @@ class StepApp(Protocol):
     """What the store needs of its app."""
 
     table_sets: Mapping[str, TableSet]
-    load_partitions: Callable[[str, Set[int]], Awaitable[None]]
+    load_partitions: Callable[[str, AbstractSet[int]], Awaitable[None]]
 
 
 class Store(FaustStore[str, bytes]):
@@ -34,14 +35,14 @@ class Store(FaustStore[str, bytes]):
     def _name(self) -> str:
         return str(self.table_name)
 
-    def persisted_offset(self, tp: TP) -> int | None:  # noqa: ARG002 - the changelog is declared and empty: nothing to replay
+    def persisted_offset(self, tp: TP) -> int | None:
         """None: there is nothing in the changelog to recover from."""
         return None
 
     def set_persisted_offset(self, tp: TP, offset: int) -> None:
         """Positions are written by the step, with the state that they led to."""
 
-    async def need_active_standby_for(self, tp: TP) -> bool:  # noqa: ARG002 - no partition ever needs one
+    async def need_active_standby_for(self, tp: TP) -> bool:
         """Redis is the standby."""
         return False
 
@@ -68,7 +69,7 @@ class Store(FaustStore[str, bytes]):
         for partition in [p for p in self.tables.views if p not in kept]:
             self.tables.views.pop(partition, None)
 
-    async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:  # noqa: ARG002 - there are no standbys
+    async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:
         """Load what was assigned, once for all tables of the set, before the flow starts."""
         await cast("StepApp", self.app).load_partitions(self.tables.topic, {tp.partition for tp in active_tps})
 
@@ -116,9 +117,6 @@ class RedisTable(faust.Table[str, bytes]):
     def on_key_del(self, key: str) -> None:
         """No changelog: the step wrote it."""
 
-    def partition_for_key(self, key: str) -> int | None:  # noqa: ARG002 - views are asked by partition
+    def partition_for_key(self, key: str) -> int | None:
         """Not known from the key alone."""
         return None
-
-    def _send_changelog(self, event: EventT | None, key: str, value: bytes, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]  # noqa: ANN401 - Faust's signature
-        raise TypeError("the changelog of a step table stays empty")

@@ -12,7 +12,7 @@ The braces are Redis Cluster's hash tag: one partition's keys share a slot.
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from redis.asyncio import Redis
 
@@ -149,7 +149,8 @@ class TableSet:
 
     async def mark(self, partition: int) -> Mark:
         """The partition's mark; any process may ask."""
-        epoch, log_id, offset = await self.redis.hmget(self.keys_of(partition)[0], ["epoch", "log_id", "offset"])
+        found: Any = await self.redis.hmget(self.keys_of(partition)[0], ["epoch", "log_id", "offset"])
+        epoch, log_id, offset = found
         return Mark(int(epoch or 0), (log_id or b"").decode(), int(offset) if offset is not None else -1)
 
     async def load(self, partition: int, epoch: int) -> View:
@@ -165,6 +166,7 @@ class TableSet:
 
     async def _scan(self, key: str) -> AsyncIterator[dict[bytes, bytes]]:
         cursor = 0
+        fields: Any
         while True:
             cursor, fields = await self.redis.hscan(key, cursor, count=_SCAN_COUNT)
             yield fields
@@ -216,8 +218,8 @@ class TableSet:
 
     async def look_up(self, partition: int, table: str, key: str) -> bytes | None:
         """One value as last committed, from any process, owner or not."""
-        value: bytes | None = await self.redis.hget(self.keys_of(partition)[1 + self.tables.index(table)], key)
-        return value
+        value: Any = await self.redis.hget(self.keys_of(partition)[1 + self.tables.index(table)], key)
+        return bytes(value) if value is not None else None
 
 
 async def refuse_eviction(redis: "Redis") -> None:

@@ -9,7 +9,6 @@ import ipaddress
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -30,7 +29,9 @@ class Settings:
 
     http_host: str = _setting("127.0.0.1", "address the gateway listens on")
     http_port: int = _setting(8080, "port of the gateway (ingest, API, page)", unit="port")
-    observe_port: int = _setting(0, "port of /healthz, /readyz and /metrics of the other roles; 0 takes a free one", unit="port")
+    observe_port: int = _setting(
+        0, "port of /healthz, /readyz and /metrics of the other roles; 0 takes a free one", unit="port"
+    )
     kafka_url: str = _setting("127.0.0.1:9092", "Kafka bootstrap address", unit="host:port")
     redis_url: str = _setting("redis://127.0.0.1:6379/0", "Redis that holds the tables", unit="URL", secret=True)
     database_url: str = _setting("postgresql://postgres@127.0.0.1:5432/incidents", "Postgres", unit="URL", secret=True)
@@ -45,11 +46,15 @@ class Settings:
     log_level: str = _setting("info", "least level that is logged", unit="debug|info|warning|error")
     log_generation: str = _setting("", "names one life of a Kafka log that forgets when its broker stops")
     worker_name: str = _setting("w1", "name of this process in logs and metrics")
-    app_prefix: str = _setting("", "put before every topic, consumer group and Redis key, so that installations can share services")
+    app_prefix: str = _setting(
+        "", "put before every topic, consumer group and Redis key, so that installations can share services"
+    )
     partitions: int = _setting(12, "partitions of each internal topic; never changed in place", unit="partitions")
     kafka_replication: int = _setting(1, "replication factor of the topics this system creates", unit="copies")
     kafka_fetch_wait: int = _setting(500, "longest wait of one fetch at the broker; 10-20 on tansu", unit="ms")
-    kafka_confirm_timeout: int = _setting(500, "wait for Kafka's confirmation before the gateway hands an event to RabbitMQ", unit="ms")
+    kafka_confirm_timeout: int = _setting(
+        500, "wait for Kafka's confirmation before the gateway hands an event to RabbitMQ", unit="ms"
+    )
     session_timeout: float = _setting(6.0, "a worker that is silent this long loses its partitions", unit="s")
     database_pool: int = _setting(4, "connections to Postgres of each process", unit="connections")
     statement_timeout: int = _setting(4000, "longest Postgres statement of a step", unit="ms")
@@ -67,12 +72,18 @@ class Settings:
     recent_window: int = _setting(600, "how long an event id is remembered", unit="s")
     recent_cap: int = _setting(200_000, "event ids remembered in one partition", unit="ids")
     verdict_event_ids: str = _setting("all", "event ids written beside a verdict", unit="all|first|none")
-    max_alerts_partition: int = _setting(100_000, "alerts that one partition holds; resolved ones leave first", unit="alerts")
+    max_alerts_partition: int = _setting(
+        100_000, "alerts that one partition holds; resolved ones leave first", unit="alerts"
+    )
     row_interval: float = _setting(1.0, "least time between two writes of an alert's row for duplicates only", unit="s")
-    resolve_timeout: int = _setting(300, "an alert in Alertmanager's format without endsAt resolves after this", unit="s")
+    resolve_timeout: int = _setting(
+        300, "an alert in Alertmanager's format without endsAt resolves after this", unit="s"
+    )
     reopen_window: int = _setting(300, "a firing within this after the end reopens the incident", unit="s")
     retention_days: int = _setting(7, "verdicts and decisions are kept this long", unit="days")
-    alertmanager_mode: str = _setting("off", "on switches our deliberate differences from Alertmanager off", unit="on|off")
+    alertmanager_mode: str = _setting(
+        "off", "on switches our deliberate differences from Alertmanager off", unit="on|off"
+    )
     delivery_timeout: float = _setting(4.0, "total deadline of one send; below the session timeout", unit="s")
     delivery_max_age: int = _setting(86_400, "a notice that could not be sent for this long is given up", unit="s")
     external_url: str = _setting("", "address of the page in notices; empty means http://<host>:<port>", unit="URL")
@@ -117,7 +128,8 @@ class Settings:
             if text is None or text == "":
                 continue
             try:
-                values[item.name] = type(item.default)(text)
+                kind: Any = type(item.default)
+                values[item.name] = kind(text)
             except ValueError as error:
                 raise SettingsError(f"{variable} must be a {type(item.default).__name__}, not {text!r}") from error
         return cls(**values)

@@ -5,6 +5,7 @@ the overridden methods with what they were when this was written.
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, cast
 
 import aiokafka
@@ -39,7 +40,7 @@ class _ConsumerThread(AIOKafkaConsumerThread):
 
     def _create_worker_consumer(self, transport: Transport) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
-        consumer._fetch_max_wait_ms = cast("PositionedApp", self.app).fetch_wait_ms
+        consumer._fetch_max_wait_ms = cast("PositionedApp", self.app).fetch_wait_ms  # noqa: SLF001 - read when the consumer starts
         return consumer
 
 
@@ -58,6 +59,12 @@ class _Consumer(Consumer):
             await self._seek(tp, offset)
             self._read_offset[tp] = offset or None
             self._committed_offset[tp] = offset or None
+
+    async def end_offsets(self, tps: Sequence[TP]) -> dict[TP, int]:
+        """The next offset that each partition's log will have, asked of the broker."""
+        consumer = self._thread._ensure_consumer()  # noqa: SLF001 - Faust only tells what was fetched last
+        found = await self._thread.call_thread(consumer.end_offsets, tps)
+        return {TP(tp.topic, tp.partition): offset for tp, offset in found.items()}
 
     def forget_unacked(self) -> None:
         """Let a rebalance go on although a step that waits for a dependency was given up."""

@@ -1,7 +1,7 @@
 """The rules file on its way to the workers: checked, kept in Postgres, announced until applied."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -74,14 +74,14 @@ class Announcer:
             await self._announce(newest.version, behind)
         return len(behind)
 
-    async def _announce(self, version: int, behind: Sequence[Mapping[str, object]]) -> None:
+    async def _announce(self, version: int, behind: Sequence[asyncpg.Record]) -> None:
         producer = AIOKafkaProducer(bootstrap_servers=self._settings.kafka_url, acks="all", request_timeout_ms=5000)
         await producer.start()
         try:
             value = codec.encode(ConfigChanged(version=version, announced_at=datetime.now(UTC)))
             for row in behind:
-                topic = topic_name(self._settings.app_prefix, str(row["topic"]))
-                await producer.send_and_wait(topic, value, key=b"config", partition=int(str(row["partition"])))
+                topic = topic_name(self._settings.app_prefix, row["topic"])
+                await producer.send_and_wait(topic, value, key=b"config", partition=row["partition"])
         finally:
             await producer.stop()
         log.info("configuration_announced", version=version, partitions=len(behind))

@@ -137,9 +137,7 @@ def _fired_again(known: Pulse, alert: Alert, *, now: datetime, accepted_at: date
     if alert.content == known.content or alert.event_at < known.event_at:
         pulse = _counted(known, now=now, accepted_at=accepted_at, offset=offset)
         if timeout_at != known.timeout_at or alert.event_at > known.event_at:
-            pulse = msgspec.structs.replace(
-                pulse, timeout_at=timeout_at, event_at=max(known.event_at, alert.event_at)
-            )
+            pulse = msgspec.structs.replace(pulse, timeout_at=timeout_at, event_at=max(known.event_at, alert.event_at))
         return Decided(Verdict.DUPLICATE, pulse, None)
     pulse = msgspec.structs.replace(
         known,

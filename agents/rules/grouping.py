@@ -49,9 +49,7 @@ def integration_key(receiver: str, integration: Integration) -> str:
     return f"{receiver}/{integration.index}"
 
 
-def flush(
-    group: GroupState, members: Sequence[Member], route: Route, receiver: Receiver, *, now: datetime
-) -> Flush:
+def flush(group: GroupState, members: Sequence[Member], route: Route, receiver: Receiver, *, now: datetime) -> Flush:
     """Decide, for each integration, whether it is told now."""
     firing = tuple(sorted(_told_as(m) for m in members if m.firing))
     resolved = tuple(sorted(_told_as(m) for m in members if not m.firing))

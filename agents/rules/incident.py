@@ -225,9 +225,7 @@ def _ended(
     return Applied(header, after, tuple(events))
 
 
-def _moved(
-    group: GroupState, firing: tuple[int, ...], severity: Severity, members: int, now: datetime
-) -> GroupState:
+def _moved(group: GroupState, firing: tuple[int, ...], severity: Severity, members: int, now: datetime) -> GroupState:
     return msgspec.structs.replace(
         group, firing=firing, severity=severity, members=members, revision=group.revision + 1, updated_at=now
     )
