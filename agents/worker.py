@@ -163,7 +163,7 @@ class Worker:
         )
 
         async def agent(stream: StreamT[bytes]) -> None:
-            async for event in cast("Stream[bytes]", stream).noack().events():  # type: ignore[attr-defined]
+            async for event in cast("Stream[bytes]", stream).noack().events():
                 await runner.put(event)
 
         self.app.agent(source, name=NAMES[topic])(agent)
