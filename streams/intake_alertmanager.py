@@ -4,15 +4,22 @@ The label set is the identity; what arrives last decides. Nothing of the
 sender's text is lost in the canonical form, so `raw` stays empty.
 """
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
-from uuid import uuid4
 
 import msgspec
 
 from streams import codec
-from streams.intake_limits import EARLIEST, LATEST, content_of, flaw_of_body, identity_of, is_web_address, refused
+from streams.intake_limits import (
+    EARLIEST,
+    LATEST,
+    content_of,
+    flaw_of_body,
+    identity_of,
+    is_web_address,
+    new_event_id,
+    refused,
+)
 from streams.intake_payload import (
     Flaw,
     Parsed,
@@ -57,8 +64,7 @@ _exact = msgspec.json.Decoder(list[_Posted])
 _loose = msgspec.json.Decoder(_PostedMore)
 
 
-@dataclass(frozen=True, slots=True)
-class _Intake:
+class _Intake(msgspec.Struct, frozen=True):
     """What holds for every alert of one body."""
 
     accepted_at: datetime
@@ -81,7 +87,7 @@ def parse_alertmanager(
     """Judge one body. An alert without the key `labels` refuses the whole, as it does there (422)."""
     text = cleaned(body)
     times_out_at = accepted_at + timedelta(seconds=limits.resolve_timeout)
-    intake = _Intake(accepted_at, times_out_at, limits, team, header_event_id or uuid4().hex, content_type)
+    intake = _Intake(accepted_at, times_out_at, limits, team, header_event_id or new_event_id(), content_type)
     if len(text) > limits.max_message_bytes:
         return _refused_whole(
             intake, text, Flaw("body", f"longer than {limits.max_message_bytes} bytes"), Refusal.TOO_LARGE
@@ -155,7 +161,7 @@ def _reject(flaw: Flaw, text: bytes, intake: _Intake, index: int) -> Rejected:
 
 def _judged(posted: _Posted, text: bytes | None, intake: _Intake, index: int) -> Alert | Rejected:
     made = _alert(posted, intake, index)
-    if isinstance(made, Alert):
+    if type(made) is Alert:
         return made
     return _reject(made, msgspec.json.encode(posted) if text is None else text, intake, index)
 
@@ -171,7 +177,8 @@ def _alert(posted: _Posted, intake: _Intake, index: int) -> Alert | Flaw:
     flaw = flaw_of_body(body, packed, intake.limits)
     if flaw is not None:
         return flaw
-    starts_at, ends_at = _set(posted.starts_at), _set(posted.ends_at)
+    starts_at = posted.starts_at and _set(posted.starts_at)
+    ends_at = posted.ends_at and _set(posted.ends_at)
     timeout = ends_at is None
     starts_at = starts_at or ends_at or intake.accepted_at
     ends_at = ends_at or intake.times_out_at
@@ -191,15 +198,15 @@ def _alert(posted: _Posted, intake: _Intake, index: int) -> Alert | Flaw:
     )
 
 
-def _set(at: datetime | None) -> datetime | None:
-    """A posted time in UTC, within what the stores can count with; None where the sender left it unset."""
-    if at is None:
-        return None
+def _set(at: datetime) -> datetime | None:
+    """A posted time in UTC, within what the stores can count with; None for the zero time, which means unset."""
     if at.tzinfo is None:
         at = at.replace(tzinfo=UTC)
     if at <= EARLIEST:
         return None if at == _UNSET else EARLIEST
-    return min(at, LATEST).astimezone(UTC)
+    if at >= LATEST:
+        return LATEST
+    return at if at.tzinfo is UTC else at.astimezone(UTC)
 
 
 def _body_of(labels: dict[str, str], annotations: dict[str, str], generator_url: str) -> AlertBody:

@@ -1,5 +1,6 @@
 """The limits one alert must keep, and the canonical `Alert` made of what kept them."""
 
+import os
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
@@ -26,7 +27,8 @@ def flaw_of_body(body: AlertBody, packed: bytes, limits: Settings) -> Flaw | Non
         return Flaw("labels", f"{len(labels)} labels, at most {limits.max_labels} are taken")
     if "" in labels or "" in body.annotations:
         return Flaw("labels" if "" in labels else "annotations", "a name is empty")
-    if len(packed) <= min(limits.max_label_bytes, limits.max_annotation_bytes, limits.max_alert_bytes):
+    size = len(packed)
+    if size <= limits.max_label_bytes and size <= limits.max_annotation_bytes and size <= limits.max_alert_bytes:
         return None
     for name, text, most in _measured(body, limits):
         if len(text) > most // 4 and len(text.encode()) > most:
@@ -55,6 +57,11 @@ def _measured(body: AlertBody, limits: Settings) -> Iterable[tuple[str, str, int
     for index, link in enumerate(body.links):
         yield f"links.{index}.href", link.href, short
         yield f"links.{index}.text", link.text, short
+
+
+def new_event_id() -> str:
+    """An id for an event whose sender gave it none."""
+    return os.urandom(16).hex()
 
 
 def too_long(field: str, text: str, most: int) -> Flaw | None:

@@ -1,10 +1,8 @@
 """Our own JSON format: one alert or a list of them -> `Alert` or `Rejected`, judged once."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal
-from uuid import uuid4
 
 import msgspec
 
@@ -19,6 +17,7 @@ from streams.intake_limits import (
     flaw_of_body,
     identity_of,
     is_web_address,
+    new_event_id,
     refused,
     too_long,
     with_raw,
@@ -91,8 +90,7 @@ _exact = msgspec.json.Decoder(list[OwnAlert] | OwnAlert)
 _loose = msgspec.json.Decoder(_WithMore)
 
 
-@dataclass(frozen=True, slots=True)
-class _Intake:
+class _Intake(msgspec.Struct, frozen=True):
     """What holds for every item of one body."""
 
     accepted_at: datetime
@@ -117,7 +115,7 @@ def parse_own(
 ) -> Parsed:
     """Judge one body. `header_event_id` names its event where an item names none (in a list with `#index`)."""
     text = cleaned(body)
-    event_id = header_event_id or uuid4().hex
+    event_id = header_event_id or new_event_id()
     listed = text.lstrip(b" \t\r\n")[:1] == b"["
     intake = _Intake(accepted_at, limits, team, event_id, content_type, listed)
     if len(text) > limits.max_message_bytes:
@@ -204,23 +202,28 @@ def _judged(own: OwnAlert, text: bytes | None, raw: bytes | None, intake: _Intak
 
 
 def _flaw(own: OwnAlert, limits: Settings) -> Flaw | None:
-    for name, value in (("source", own.source), ("summary", own.summary)):
-        if not value:
-            return Flaw(name, "is empty")
+    if not own.source or not own.summary:
+        return Flaw("summary" if own.source else "source", "is empty")
     if own.event_id is not None and (flaw := _event_id_flaw(own.event_id)):
         return flaw
     if own.dedup_key is not None and (flaw := too_long("dedup_key", own.dedup_key, limits.max_label_bytes)):
         return flaw
-    for name, at in (("starts_at", own.starts_at), ("ends_at", own.ends_at)):
-        if at is not None and (flaw := _time_flaw(name, at)):
-            return flaw
-    if own.starts_at is not None and own.ends_at is not None and own.ends_at < own.starts_at:
-        return Flaw("ends_at", "is before starts_at")
+    if (own.starts_at or own.ends_at) and (flaw := _times_flaw(own.starts_at, own.ends_at)):
+        return flaw
     return _links_flaw(own.links) if own.links else None
 
 
 def _event_id_flaw(event_id: str) -> Flaw | None:
     return too_long("event_id", event_id, MAX_EVENT_ID)
+
+
+def _times_flaw(starts_at: datetime | None, ends_at: datetime | None) -> Flaw | None:
+    flaw = None if starts_at is None else _time_flaw("starts_at", starts_at)
+    if flaw is None and ends_at is not None:
+        flaw = _time_flaw("ends_at", ends_at)
+        if flaw is None and starts_at is not None and ends_at < starts_at:
+            flaw = Flaw("ends_at", "is before starts_at")
+    return flaw
 
 
 def _time_flaw(name: str, at: datetime) -> Flaw | None:
@@ -271,7 +274,7 @@ def _alert(own: OwnAlert, raw: bytes | None, intake: _Intake, index: int) -> Ale
 
 
 def _utc(at: datetime | None) -> datetime | None:
-    return None if at is None else at.astimezone(UTC)
+    return at if at is None or at.tzinfo is UTC else at.astimezone(UTC)
 
 
 def _identity(own: OwnAlert, labels: dict[str, str], team: str) -> str:
@@ -289,5 +292,9 @@ def _body_of(own: OwnAlert, labels: dict[str, str]) -> AlertBody:
         description=own.description or "",
         labels=labels,
         annotations=own.annotations or {},
-        links=tuple(Link(link) if isinstance(link, str) else Link(link.href, link.text) for link in own.links or ()),
+        links=_links_of(own.links) if own.links else (),
     )
+
+
+def _links_of(links: Iterable[OwnLink | str]) -> tuple[Link, ...]:
+    return tuple(Link(link) if isinstance(link, str) else Link(link.href, link.text) for link in links)

@@ -43,8 +43,7 @@ class Refusal(StrEnum):
     MISSING_LABELS = "missing_labels"
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed:
+class Parsed(msgspec.Struct, frozen=True):
     """The verdicts of intake in the order of the body; with `refusal` it is one `Rejected` for the whole."""
 
     items: list[Alert | Rejected]
