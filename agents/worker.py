@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Awaitable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from datetime import UTC, datetime
 from typing import Any, Final, cast
 
 import asyncpg
@@ -37,6 +38,8 @@ from streams.transport import settled
 JOIN_SECONDS: Final = 5.0
 STALL_SECONDS: Final = 15.0
 REBALANCE_SECONDS: Final = 30.0
+KEEP_SECONDS: Final = 3600.0
+KEEP_AGAIN_SECONDS: Final = 60.0
 NAMES: Final = {ALERTS: "dedup", INPUTS: "incidents"}
 
 log = structlog.get_logger()
@@ -108,7 +111,13 @@ class Worker:
         for topic, logic in logics.items():
             runner = self._runner(topic, logic, tables[topic])
             timers.append(Timers(topic_name(self.settings.app_prefix, topic), runner.partitions, self._send, clock))
-        loops = [*(runner.run() for runner in self.runners.values()), *(timer.run() for timer in timers), self._watch()]
+        loops = [*(runner.run() for runner in self.runners.values()), *(timer.run() for timer in timers)]
+        loops += [self._watch(), self._keep_days()]
+            *(runner.run() for runner in self.runners.values()),
+            *(timer.run() for timer in timers),
+            self._watch(),
+            self._keep_days(),
+        ]
         tasks = [asyncio.create_task(loop) for loop in loops]
         for task in tasks:
             task.add_done_callback(self._ended)
@@ -249,6 +258,22 @@ class Worker:
             self.health.set(part, ok=False, detail=repr(error))
         else:
             self.health.set(part, ok=True)
+
+    async def _keep_days(self) -> None:
+        """Make the coming days' partitions of verdicts and decisions, and drop those past their retention."""
+        while True:
+            try:
+                async with self.pool.acquire(timeout=2) as conn:
+                    today = datetime.now(UTC).date()
+                    await migrate.ensure_partitions(conn, today)
+                    gone = await migrate.drop_partitions(conn, today, self.settings.retention_days)
+            except (*postgres.TRANSIENT, asyncpg.PostgresError) as error:
+                log.warning("days were not kept", reason=repr(error))
+                await asyncio.sleep(KEEP_AGAIN_SECONDS)
+            else:
+                if gone:
+                    log.info("days dropped", tables=gone)
+                await asyncio.sleep(KEEP_SECONDS)
 
     def _look_at_rebalance(self) -> None:
         app: PipelineApp = self.app
