@@ -19,7 +19,7 @@ from loadtests.ledger_file import Entry
 from loadtests.sums import Connection
 
 _EXAMPLES: Final = 5
-_AGAIN_S: Final = 0.5
+_AGAIN_S: Final = 1.0
 _EARLY: Final = timedelta(minutes=2)
 
 
@@ -176,9 +176,9 @@ async def verify(connection: Connection, entries: Iterable[Entry], prefix: str) 
 
 
 async def verify_when_flushed(
-    connection: Connection, entries: list[Entry], prefix: str, *, within: float = 10.0
+    connection: Connection, entries: list[Entry], prefix: str, *, within: float = 60.0
 ) -> Verification:
-    """Verify until the counters that are written with a delay are there, for so many seconds at most."""
+    """Verify until the counters and links that come after the verdicts are there, for so many seconds at most."""
     deadline = time.monotonic() + within
     while True:
         verification = await verify(connection, entries, prefix)

@@ -85,9 +85,9 @@ async def load(plan: LoadPlan, endpoints: Endpoints, *, report: str = "") -> int
             figures = await _judge(plan, endpoints, connection, measured, entries)
         finally:
             await connection.close()
-    print_load(console(), figures)
     if report:
-        write_json(figures, report)
+        await asyncio.to_thread(write_json, figures, report)
+    print_load(console(), figures)
     return 0 if figures.passed else 1
 
 
@@ -143,12 +143,16 @@ async def _followed(
     if process.stdout is None:
         return None
     status: _Status | None = None
-    began, mark = time.monotonic(), STATUS_MARK.encode()
+    began, mark = 0.0, STATUS_MARK.encode()
     sent_before = 0
     async for line in process.stdout:
         if not line.startswith(mark):
             continue
         status = msgspec.json.decode(line[len(mark) :], type=_Status)
+        if not began:
+            began = time.monotonic()
+            print("the generator is ready", flush=True)
+            continue
         sums = (await read_sums(connection)).since(before)
         sent, confirmed = sum(way.sent for way in status.ways), sum(way.confirmed for way in status.ways)
         late = max((way.late_worst_ms for way in status.ways), default=0.0)

@@ -32,6 +32,7 @@ class WayAccount:
         self.cpu_s = 0.0
         self.finished = False
         self._worst_us = 0
+        self._ways = 2 if plan.via is Via.BOTH else 1  # they share the process whose time is taken
 
     def late(self, seconds: float) -> None:
         """Note by how much one message left after it was due."""
@@ -48,7 +49,7 @@ class WayAccount:
             figures.update(
                 late_ms=quantiles(self.late_us),
                 confirm_ms=quantiles(self.ledger.confirm_us),
-                cpu_us_per_message=self.cpu_s / max(1, len(self.late_us)) * 1e6,
+                cpu_us_per_message=self.cpu_s / self._ways / max(1, len(self.late_us)) * 1e6,
             )
         return figures
 
