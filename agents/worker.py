@@ -111,8 +111,7 @@ class Worker:
         for topic, logic in logics.items():
             runner = self._runner(topic, logic, tables[topic])
             timers.append(Timers(topic_name(self.settings.app_prefix, topic), runner.partitions, self._send, clock))
-        loops = [*(runner.run() for runner in self.runners.values()), *(timer.run() for timer in timers)]
-        loops += [self._watch(), self._keep_days()]
+        loops = [
             *(runner.run() for runner in self.runners.values()),
             *(timer.run() for timer in timers),
             self._watch(),
