@@ -152,7 +152,7 @@ class Bridge:
         attempt = 0
         while waiting:
             session.check()
-            waiting = await self._try(waiting)
+            waiting = await self._try(waiting, is_first=attempt == 0)
             if waiting:
                 if self._stop.is_set():
                     return False
@@ -160,7 +160,7 @@ class Bridge:
                 attempt += 1
         return True
 
-    async def _try(self, batches: list[AlertBatch]) -> list[AlertBatch]:
+    async def _try(self, batches: list[AlertBatch], *, is_first: bool) -> list[AlertBatch]:
         """Publish; returns those that Kafka did not confirm."""
         sending = (self._producer.publish(batch, within=_PUBLISH_S) for batch in batches)
         ends = await asyncio.gather(*sending, return_exceptions=True)
@@ -168,7 +168,8 @@ class Bridge:
         for batch, end in zip(batches, ends, strict=True):
             if isinstance(end, ProducerError):
                 left.append(batch)
-                log.warning("kafka_not_confirmed", items=len(batch.items), reason=str(end))
+                if is_first:
+                    log.warning("kafka_not_confirmed", items=len(batch.items), reason=str(end))
             elif isinstance(end, BaseException):
                 raise end
         return left

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Self
 
 import aio_pika
@@ -13,9 +14,12 @@ import pytest
 from aio_pika.abc import AbstractConnection
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from embedded.account import server_account
+from embedded.rabbitmq import RabbitMQ, find_server
 from streams import codec
 from streams.amqp import HANDOVER_TYPE, Topology
 from streams.bridge import Bridge
+from streams.fallback import Fallback, FallbackUnavailableError
 from streams.intake import parse_own
 from streams.observe import Health
 from streams.producer import EventProducer
@@ -26,6 +30,7 @@ from streams.topics import ALERTS, topic_name
 from tests.conftest import Broker
 
 PATIENCE = 20.0
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -197,14 +202,13 @@ async def dead_letters(settings: Settings, count: int) -> list[aio_pika.abc.Abst
 
 
 async def test_a_handed_over_batch_passes_as_it_is(wired: Settings) -> None:
-    accepted_at = datetime(2026, 1, 1, tzinfo=UTC)
-    parsed = parse_own(json.dumps([said(0), said(1)]).encode(), accepted_at=accepted_at, limits=wired)
-    batch = AlertBatch(accepted_at=accepted_at, items=tuple(parsed.items), via="http")
+    parsed = parse_own(json.dumps([said(0), said(1)]).encode(), accepted_at=NOW, limits=wired)
+    batch = AlertBatch(accepted_at=NOW, items=tuple(parsed.items), via="http")
     async with Running(wired):
         await send(wired, aio_pika.Message(codec.encode(batch), content_type=HANDOVER_TYPE))
         found = await batches(wired, lambda got: len(event_ids(got)) >= 2)
     assert event_ids(found) == sorted(item.event_id for item in parsed.items)
-    assert {(one.via, one.accepted_at) for one in found} == {("http", accepted_at)}
+    assert {(one.via, one.accepted_at) for one in found} == {("http", NOW)}
 
 
 async def test_a_deleted_queue_is_declared_again(wired: Settings) -> None:
@@ -234,6 +238,43 @@ async def test_while_kafka_refuses_nothing_is_acknowledged_and_nothing_is_lost(w
     async with Running(wired):
         found = await batches(wired, lambda got: len(event_ids(got)) >= 10)
     assert event_ids(found) == sorted(f"m{index}" for index in range(10))
+
+
+@pytest.fixture
+async def own_rabbit(tmp_path: Path) -> AsyncIterator[RabbitMQ]:
+    script = find_server()
+    if script is None:
+        pytest.skip("rabbitmq-server is not installed (apt-get install rabbitmq-server)")
+    unit = RabbitMQ(tmp_path / "rabbitmq", tmp_path / "logs", server_account(), "secret", script)
+    await unit.start()
+    yield unit
+    await unit.stop(5)
+
+
+@pytest.mark.rabbitmq
+async def test_a_rabbitmq_that_died_is_read_again_and_handed_over_to_again(
+    wired: Settings, own_rabbit: RabbitMQ
+) -> None:
+    settings = dataclasses.replace(wired, amqp_url=own_rabbit.url)
+    fallback = Fallback(settings)
+    await fallback.start()
+    async with Running(settings) as running:
+        await until(lambda: fallback.connected)
+        await send(settings, message(said(0), message_id="before"))
+        await batches(settings, bool)
+        await own_rabbit.kill()
+        await until(lambda: not running.health.is_ok("rabbitmq") and not fallback.connected)
+        parsed = parse_own(json.dumps(said(1, event_id="handed")).encode(), accepted_at=NOW, limits=settings)
+        batch = AlertBatch(accepted_at=NOW, items=tuple(parsed.items))
+        with pytest.raises(FallbackUnavailableError):
+            await fallback.publish(batch)
+        await own_rabbit.start_again()
+        await until(lambda: running.health.is_ok("rabbitmq") and fallback.connected)
+        await send(settings, message(said(2), message_id="after"))
+        await fallback.publish(batch)
+        found = await batches(settings, lambda got: len(set(event_ids(got))) >= 3)
+    await fallback.stop()
+    assert set(event_ids(found)) == {"before", "handed", "after"}
 
 
 async def test_order_of_one_alert_is_kept(wired: Settings) -> None:
