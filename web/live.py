@@ -23,6 +23,8 @@ _INTERVAL: Final = 1.0
 _SILENT: Final = "Postgres does not answer"
 _HEARTBEAT: Final = 10.0
 _RING: Final = 15 * 60
+# A rate is over this many seconds: steps commit in batches, so single seconds would jump.
+_SMOOTHED: Final = 3
 _QUEUE: Final = 64
 _MAX_CLIENTS: Final = 500
 _MAX_CHANGED: Final = 200
@@ -63,13 +65,13 @@ class Sampler:
     def __init__(self) -> None:
         self.ring: deque[Point] = deque(maxlen=_RING)
         self.latest: Sample | None = None
-        self._before: tuple[float, Totals] | None = None
+        self._readings: deque[tuple[float, Totals]] = deque(maxlen=_SMOOTHED)
 
     def add(self, totals: Totals, opened: OpenIncidents, at: datetime, clock: float) -> Sample:
         """Take one reading; `clock` is monotonic, in seconds."""
         point = None
-        if self._before is not None and clock > self._before[0]:
-            seconds, before = clock - self._before[0], self._before[1]
+        if self._readings and clock > self._readings[0][0]:
+            seconds, before = clock - self._readings[0][0], self._readings[0][1]
             point = Point(
                 at=round(at.timestamp(), 1),
                 received=round(max(0, totals.received - before.received) / seconds, 1),
@@ -77,13 +79,13 @@ class Sampler:
                 open=opened.count,
             )
             self.ring.append(point)
-        self._before = (clock, totals)
+        self._readings.append((clock, totals))
         self.latest = Sample(at=at, totals=totals, open=opened, point=point)
         return self.latest
 
     def interrupt(self) -> None:
         """Postgres was away: the next reading starts a new rate."""
-        self._before = None
+        self._readings.clear()
 
 
 class Live:

@@ -211,7 +211,9 @@ async def test_a_listener_hears_of_a_change_and_resumes_where_it_was(client: htt
 async def test_openapi_names_the_routes_and_no_other_host(client: httpx.AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
     assert {"/api/v1/incidents", "/api/v1/tables", "/api/v2/alerts"} <= set(document["paths"])
-    assert document["components"]["schemas"]["IncidentSummary"]
+    assert {"get", "post"} <= set(document["paths"]["/api/v1/alerts"])
+    assert {"get", "post"} <= set(document["paths"]["/api/v2/alerts"])
+    assert {"IncidentSummary", "OwnAlert", "Taken"} <= set(document["components"]["schemas"])
 
 
 async def test_readiness_needs_a_broker_and_names_what_is_away(client: httpx.AsyncClient) -> None:

@@ -8,9 +8,11 @@ const LEFT = 38;
 const RIGHT = 34;
 const GAP = 5;
 
+// The least round number that is not below `value` and whose half is whole.
 const nice = (value) => {
-  const unit = 10 ** Math.floor(Math.log10(Math.max(value, 1)));
-  return [1, 2, 5, 10].map((step) => step * unit).find((step) => step >= value) || 10 * unit;
+  const unit = 10 ** Math.floor(Math.log10(value));
+  const steps = unit >= 100 ? [1, 1.5, 2, 3, 4, 5, 6, 8, 10] : [1, 2, 3, 4, 6, 8, 10];
+  return steps.map((step) => step * unit).find((top) => top >= value && Number.isInteger(top / 2));
 };
 
 export class Chart {
@@ -61,7 +63,7 @@ export class Chart {
     const now = this.points.length ? this.points.at(-1)[0] : Date.now() / 1000;
     const from = now - this.minutes * 60;
     const shown = this.points.filter((point) => point[0] >= from - 1);
-    const rate = nice(Math.max(1, ...shown.map((point) => Math.max(point[1], point[2]))));
+    const rate = nice(Math.max(4, ...shown.map((point) => Math.max(point[1], point[2]))));
     const most = nice(Math.max(4, ...shown.map((point) => point[3])));
     const x = (at) => LEFT + ((at - from) / (now - from)) * (width - LEFT - RIGHT);
     const y = (share) => TOP + (1 - share) * (height - TOP - BOTTOM);

@@ -19,6 +19,7 @@ export async function ask(path, signal) {
 }
 
 // Calls `on[name](data)` for each event and `on.state(name)` when the connection changes.
+// A page that is hidden lets go after a while: browsers allow few connections to one host.
 export function follow(on) {
   let source = null;
   let quiet = null;
@@ -26,14 +27,14 @@ export function follow(on) {
   const state = (name) => { if (name !== last) { last = name; on.state(name); } };
   const watch = () => {
     clearTimeout(quiet);
-    quiet = setTimeout(() => { state("connecting"); source.close(); open(); }, 25000);
+    quiet = setTimeout(() => { state("connecting"); source?.close(); open(); }, 25000);
   };
   const open = () => {
     source = new EventSource("/api/v1/stream");
     source.onopen = () => { state("live"); watch(); };
     source.onerror = () => {
       state("connecting");
-      if (source.readyState === EventSource.CLOSED) setTimeout(open, 3000);
+      if (source?.readyState === EventSource.CLOSED) setTimeout(open, 3000);
     };
     for (const name of ["hello", "changed", "sample", "away", "reset"]) {
       source.addEventListener(name, (message) => {
@@ -43,5 +44,15 @@ export function follow(on) {
       });
     }
   };
+  let hidden = null;
+  document.addEventListener("visibilitychange", () => {
+    clearTimeout(hidden);
+    if (document.hidden) {
+      hidden = setTimeout(() => { clearTimeout(quiet); source.close(); source = null; state("connecting"); }, 60000);
+    } else if (!source) {
+      open();
+      on.reset({ reason: "seen again" });
+    }
+  });
   open();
 }

@@ -55,7 +55,7 @@ function status() {
   const state = without ? "degraded" : link;
   if (connection.dataset.state !== state) connection.dataset.state = state;
   const said = connection.querySelector("span");
-  if (said.textContent !== text) said.textContent = text;
+  if (said.textContent !== text) { said.textContent = text; connection.title = text; }
 }
 
 follow({
