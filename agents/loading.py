@@ -27,7 +27,7 @@ from agents.step import Partition, Waiting
 from sinks import alert_rows, incident_rows, postgres
 from sinks.postgres import Connection, Progress
 from streams import codec
-from streams.redis_tables import FencedError, TableSet, View
+from streams.redis_tables import FencedError, Mark, TableSet, View
 from streams.settings import Settings
 from streams.topics import ALERTS, INPUTS
 
@@ -111,14 +111,14 @@ class Loader:
         view = await self._patiently("redis", lambda: self.tables.load(number, progress.epoch))
         if not self._usable(view, progress, first):
             view = await self._rebuilt(progress, first)
-        await self.prepare(progress.config_version)
+        await self.prepare(view.mark.config_version)
         self.tables.views[number] = view
         make = AlertsPartition.over if self.topic == ALERTS else InputsPartition.over
         self.partitions[number] = make(
             view,
             pg_applied=progress.applied,
-            config_version=progress.config_version,
-            watermark=progress.watermark,
+            config_version=view.mark.config_version,
+            watermark=view.mark.watermark,
         )
 
     def _usable(self, view: View, progress: Progress, first: int) -> bool:
@@ -128,7 +128,8 @@ class Loader:
     async def _rebuilt(self, progress: Progress, first: int) -> View:
         """Tables from Postgres' rows, at the offset before the first thing that no row has."""
         offset = progress.safe if progress.applied >= 0 else first - 1
-        view = View(progress.partition, progress.epoch, self.log_id, offset, {name: {} for name in self.tables.tables})
+        mark = Mark(progress.epoch, self.log_id, offset, progress.config_version, progress.watermark)
+        view = View(progress.partition, mark, {name: {} for name in self.tables.tables})
         started = asyncio.get_running_loop().time()
         await self._patiently("postgres", lambda: self._read(view, progress))
         await self._patiently("redis", lambda: self.tables.replace(view))

@@ -23,7 +23,7 @@ from sinks import postgres
 from sinks.postgres import Advance, Connection
 from streams import metrics
 from streams.codec import UndecodableRecordError
-from streams.redis_tables import FencedError, Overlay, TableSet, View
+from streams.redis_tables import FencedError, Mark, Overlay, TableSet, View
 
 POISON_TRIES: Final = 3
 _RETRY_FIRST: Final = 0.05
@@ -327,13 +327,17 @@ class StepRunner:
             await self._patiently("kafka", lambda: self.send(outgoing))
             self._observe("produce", started)
         started = time.perf_counter()
-        writes = [(work.overlay, offset, self.log_id) for work, offset in works]
+        writes = [(work.overlay, self._mark(work, offset)) for work, offset in works]
         await self._patiently("redis", lambda: self.tables.flush(writes))
         self._observe("redis", started)
-        for work, offset in works:
-            work.overlay.commit(offset, self.log_id)
+        for (work, offset), (overlay, mark) in zip(works, writes, strict=True):
+            overlay.commit(mark)
             work.partition.pg_applied = max(work.partition.pg_applied, offset)
             work.committed()
+
+    def _mark(self, work: Work, offset: int) -> Mark:
+        after = work.advance(offset)
+        return Mark(after.epoch, self.log_id, offset, after.config_version, after.watermark)
 
     async def _write(self, works: Sequence[tuple[Work, int]]) -> None:
         started = time.perf_counter()

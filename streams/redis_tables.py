@@ -1,31 +1,35 @@
 """The Redis side of the table store: keys, the atomic write, loading, look-ups from anywhere.
 
 One partition of one agent's input topic keeps all its tables behind one mark
-(epoch, log, offset), and every write moves tables and mark together:
+(epoch, log, offset; time and configuration there), and every write moves both:
 
-    {<app>:<topic>:<p>}:meta        hash: epoch, log_id, offset, saved_at
+    {<app>:<topic>:<p>}:meta        hash: epoch, log_id, offset, config_version, watermark, saved_at
     {<app>:<topic>:<p>}:t:<table>   hash: key -> encoded value
 
 The braces are Redis Cluster's hash tag: one partition's keys share a slot.
 """
 
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from hashlib import sha1
 from typing import Any, Final
 
 from redis.asyncio import Redis
+from redis.exceptions import NoScriptError
 
 _SCAN_COUNT: Final = 2000
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
-# KEYS: meta, one hash a table. ARGV: epoch, log_id, offset, saved_at, then for each
-# table the number of set arguments, field and value in turn, the number of deletions, fields.
+# KEYS: meta, one hash a table. ARGV: epoch, log_id, offset, config_version, watermark, saved_at,
+# then for each table the number of set arguments, field and value in turn, the number of deletions, fields.
 # Answers 1 written, 0 already there, -1 fenced.
 _FLUSH: Final = """
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'log_id', 'offset')
 if (meta[1] or '0') ~= ARGV[1] then return -1 end
 if meta[2] == ARGV[2] and tonumber(meta[3] or '-1') >= tonumber(ARGV[3]) then return 0 end
-local at = 5
+local at = 7
 for t = 2, #KEYS do
   local last = at + tonumber(ARGV[at])
   at = at + 1
@@ -42,7 +46,8 @@ for t = 2, #KEYS do
     at = upto + 1
   end
 end
-redis.call('HSET', KEYS[1], 'log_id', ARGV[2], 'offset', ARGV[3], 'saved_at', ARGV[4])
+redis.call('HSET', KEYS[1], 'log_id', ARGV[2], 'offset', ARGV[3], 'config_version', ARGV[4], 'watermark', ARGV[5],
+  'saved_at', ARGV[6])
 return 1
 """
 
@@ -56,8 +61,16 @@ return 1
 # Drops a partition's tables and its position, keeping the epoch, before they are rebuilt.
 _CLEAR: Final = """
 if (redis.call('HGET', KEYS[1], 'epoch') or '0') ~= ARGV[1] then return -1 end
-redis.call('HDEL', KEYS[1], 'log_id', 'offset', 'saved_at')
+redis.call('HDEL', KEYS[1], 'log_id', 'offset', 'config_version', 'watermark', 'saved_at')
 for t = 2, #KEYS do redis.call('UNLINK', KEYS[t]) end
+return 1
+"""
+
+
+# One piece of a rebuilt table: KEYS meta, table; ARGV epoch, field and value in turn.
+_FILL: Final = """
+if (redis.call('HGET', KEYS[1], 'epoch') or '0') ~= ARGV[1] then return -1 end
+redis.call('HSET', KEYS[2], unpack(ARGV, 2))
 return 1
 """
 
@@ -72,11 +85,17 @@ class EvictingRedisError(RuntimeError):
 
 @dataclass(frozen=True)
 class Mark:
-    """How far a partition's tables in Redis are. Offset -1: nothing was written yet."""
+    """How far a partition's tables are, and what its owner knew there. Offset -1: nothing was written yet.
+
+    A replay from here decides as the first time only with the time and the
+    configuration of here: Postgres' progress row may be further on.
+    """
 
     epoch: int
     log_id: str
     offset: int
+    config_version: int
+    watermark: datetime
 
 
 @dataclass
@@ -84,10 +103,23 @@ class View:
     """One partition's tables in memory: encoded values by key, and the mark they stand at."""
 
     partition: int
-    epoch: int
-    log_id: str
-    offset: int
+    mark: Mark
     tables: dict[str, dict[str, bytes]]
+
+    @property
+    def epoch(self) -> int:
+        """The owner's epoch."""
+        return self.mark.epoch
+
+    @property
+    def log_id(self) -> str:
+        """The log that the offset is on."""
+        return self.mark.log_id
+
+    @property
+    def offset(self) -> int:
+        """The last offset whose changes are in the tables."""
+        return self.mark.offset
 
 
 @dataclass
@@ -108,7 +140,7 @@ class Overlay:
         """Set a value, or delete it with None."""
         self.changes.setdefault(table, {})[key] = value
 
-    def commit(self, offset: int, log_id: str) -> None:
+    def commit(self, mark: Mark) -> None:
         """Fold the changes into the view, once everything else is durable."""
         for table, changes in self.changes.items():
             target = self.view.tables[table]
@@ -117,7 +149,7 @@ class Overlay:
                     target.pop(key, None)
                 else:
                     target[key] = value
-        self.view.offset, self.view.log_id = offset, log_id
+        self.view.mark = mark
 
 
 class TableSet:
@@ -129,9 +161,10 @@ class TableSet:
         self.topic = topic
         self.tables = tuple(tables)
         self.views: dict[int, View] = {}
-        self._flush = redis.register_script(_FLUSH)
+        self._flush_sha = sha1(_FLUSH.encode(), usedforsecurity=False).hexdigest()
         self._claim = redis.register_script(_CLAIM)
         self._clear = redis.register_script(_CLEAR)
+        self._fill = redis.register_script(_FILL)
 
     def keys_of(self, partition: int) -> list[str]:
         """The meta key and one key a table, in the order of the scripts."""
@@ -149,9 +182,14 @@ class TableSet:
 
     async def mark(self, partition: int) -> Mark:
         """The partition's mark; any process may ask."""
-        found: Any = await self.redis.hmget(self.keys_of(partition)[0], ["epoch", "log_id", "offset"])
-        epoch, log_id, offset = found
-        return Mark(int(epoch or 0), (log_id or b"").decode(), int(offset) if offset is not None else -1)
+        found: Any = await self.redis.hmget(
+            self.keys_of(partition)[0], ["epoch", "log_id", "offset", "config_version", "watermark"]
+        )
+        epoch, log_id, offset, config_version, watermark = found
+        if offset is None or watermark is None:
+            return Mark(int(epoch or 0), "", -1, 0, _EPOCH)
+        at = datetime.fromisoformat(watermark.decode())
+        return Mark(int(epoch or 0), log_id.decode(), int(offset), int(config_version), at)
 
     async def load(self, partition: int, epoch: int) -> View:
         """Read a claimed partition; nobody else can write it any more, so a scan is consistent."""
@@ -162,7 +200,7 @@ class TableSet:
             async for fields in self._scan(key):
                 values.update((name.decode(), value) for name, value in fields.items())
             tables[table] = values
-        return View(partition, epoch, mark.log_id, mark.offset, tables)
+        return View(partition, replace(mark, epoch=epoch), tables)
 
     async def _scan(self, key: str) -> AsyncIterator[dict[bytes, bytes]]:
         cursor = 0
@@ -181,30 +219,43 @@ class TableSet:
         """
         if await self._clear(keys=self.keys_of(view.partition), args=[view.epoch]) < 0:
             raise FencedError(f"{self.topic}/{view.partition} was taken over during a rebuild")
-        for key, table in zip(self.keys_of(view.partition)[1:], self.tables, strict=True):
+        meta, *keys = self.keys_of(view.partition)
+        for key, table in zip(keys, self.tables, strict=True):
             items = list(view.tables[table].items())
             for start in range(0, len(items), _SCAN_COUNT):
-                await self.redis.hset(key, mapping=dict(items[start : start + _SCAN_COUNT]))
-        await self.flush([(Overlay(view), view.offset, view.log_id)])
+                piece = [part for item in items[start : start + _SCAN_COUNT] for part in item]
+                if await self._fill(keys=[meta, key], args=[view.epoch, *piece]) < 0:
+                    raise FencedError(f"{self.topic}/{view.partition} was taken over during a rebuild")
+        await self.flush([(Overlay(view), view.mark)])
 
-    async def flush(self, writes: Iterable[tuple[Overlay, int, str]]) -> None:
-        """Write each overlay with the (offset, log_id) that led to it: one script a partition, one round trip.
+    async def flush(self, writes: Sequence[tuple[Overlay, Mark]]) -> None:
+        """Write each overlay with the mark that it leads to: one script a partition, one round trip.
 
         Raises:
             FencedError: at least one partition has a newer owner; the others were written.
         """
-        pipeline = self.redis.pipeline(transaction=False)
-        partitions = []
-        saved_at = f"{time.time():.3f}"
-        for overlay, offset, log_id in writes:
-            partition = overlay.view.partition
-            partitions.append(partition)
-            arguments = [overlay.view.epoch, log_id, offset, saved_at, *self._arguments(overlay.changes)]
-            await self._flush(keys=self.keys_of(partition), args=arguments, client=pipeline)
-        answers = await pipeline.execute()
+        calls = []
+        for overlay, mark in writes:
+            keys, at = self.keys_of(overlay.view.partition), mark.watermark.isoformat()
+            head = [overlay.view.epoch, mark.log_id, mark.offset, mark.config_version, at, f"{time.time():.3f}"]
+            calls.append((len(keys), *keys, *head, *self._arguments(overlay.changes)))
+        try:
+            answers = await self._call(calls)
+        except NoScriptError:
+            # A Redis that was started again; what went through before answers 0 now.
+            await self.redis.script_load(_FLUSH)
+            answers = await self._call(calls)
+        partitions = [overlay.view.partition for overlay, _ in writes]
         fenced = [partition for partition, answer in zip(partitions, answers, strict=True) if answer < 0]
         if fenced:
             raise FencedError(f"{self.topic}/{fenced}: a newer owner has these partitions")
+
+    async def _call(self, calls: Sequence[tuple[Any, ...]]) -> list[int]:
+        pipeline = self.redis.pipeline(transaction=False)
+        for call in calls:
+            pipeline.evalsha(self._flush_sha, *call)
+        answers: list[int] = await pipeline.execute()
+        return answers
 
     def _arguments(self, changes: Mapping[str, Mapping[str, bytes | None]]) -> Iterable[int | str | bytes]:
         for table in self.tables:
