@@ -286,7 +286,10 @@ class DedupWork:
     def _duplicate(self, identity: str, known: Pulse | None, pulse: Pulse) -> None:
         at = (identity, pulse.occurrence)
         written = at in self._whole or at in self._touched
-        if written or known is None or self._now - known.row_at >= self.logic.row_interval:
+        if self.replaying:
+            # Whether the row has this count depended on how the first run cut its steps: take it as behind.
+            self._arm.append((identity, pulse))
+        elif written or known is None or self._now - known.row_at >= self.logic.row_interval:
             pulse = dedup.in_row(pulse, self._now)
             if at in self._whole:
                 self._whole[at] = (self._whole[at][0], pulse)
@@ -398,6 +401,10 @@ class DedupWork:
     def _tick(self, offset: int, tick: Tick) -> None:
         self._now = max(self._now, tick.due_at)
         self._ticked = True
+        # What this step has set is due like what earlier ones did; should it come to nothing, the entries are stale.
+        for identity, changed in self._arm:
+            arm(self.partition.deadlines, identity, changed, self.logic.row_interval)
+        self._arm.clear()
         taken = self.partition.deadlines.take(tick.due_at, TICK_LIMIT)
         self._taken.extend(taken)
         for index, (_, what, identity) in enumerate(taken):
@@ -406,6 +413,8 @@ class DedupWork:
                 continue
             if what == _TIMEOUT:
                 self._time_out(offset, index, identity, pulse, tick)
+            elif what == _ROW and pulse.dirty_from >= 0 and self.replaying:
+                self._arm.append((identity, pulse))
             elif what == _ROW and pulse.dirty_from >= 0:
                 flushed = dedup.in_row(pulse, self._now)
                 self._put(identity, flushed, None)
@@ -429,9 +438,11 @@ class DedupWork:
     def _drop(self, identity: str, pulse: Pulse, tick: Tick) -> None:
         if pulse.firing:
             return
-        if pulse.last_seen_at + HELD > tick.due_at or pulse.dirty_from >= 0:
+        if pulse.last_seen_at + HELD > tick.due_at:
             self._arm.append((identity, pulse))
             return
+        if pulse.dirty_from >= 0:
+            self._touched[(identity, pulse.occurrence)] = dedup.in_row(pulse, self._now)
         self._pulses[identity] = None
         self._dirty[identity] = None
         self.overlay.put(PULSES, identity, None)
@@ -442,7 +453,9 @@ class DedupWork:
         if record.version <= self._config_version:
             return
         self._config_version = record.version
-        for index, identity in enumerate(list(self.partition.view.tables[PULSES])):
+        # In an order that a replay repeats: new incidents are named after their place in it.
+        known = {*self.partition.view.tables[PULSES], *self._pulses}
+        for index, identity in enumerate(sorted(known)):
             pulse = self._pulse(identity)
             if pulse is None or not pulse.firing:
                 continue

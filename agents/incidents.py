@@ -216,6 +216,10 @@ class IncidentsWork:
     def _tick(self, tick: Tick) -> None:
         self._now = max(self._now, tick.due_at)
         self._ticked = True
+        # What this step has set is due like what earlier ones did; should it come to nothing, the entries are stale.
+        for key in self.overlay.changes.get(GROUPS, {}):
+            if (changed := self._groups[key]) is not None:
+                self.partition.arm(key, changed)
         taken = self.partition.deadlines.take(tick.due_at, TICK_LIMIT)
         self._taken.extend(taken)
         for _, what, key in taken:
