@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 from embedded import redis as embedded_redis
 from embedded.account import server_account
 from streams.app import app_id
-from streams.redis_tables import Overlay, TableSet
+from streams.redis_tables import TableSet
 from streams.settings import Settings
 from streams.tables import TABLES_OF
 from streams.topics import ALERTS, INPUTS
@@ -27,15 +27,14 @@ async def redis(tmp_path: Path) -> AsyncIterator[Redis]:
 
 
 @pytest.mark.parametrize("prefix", ["", "staging"])
-async def test_sizes_epoch_and_offset_are_those_that_the_owner_wrote(redis: Redis, prefix: str) -> None:
+async def test_sizes_epoch_and_offset_are_those_under_the_owners_keys(redis: Redis, prefix: str) -> None:
     settings = Settings(partitions=3, app_prefix=prefix)
     tables = TableSet(redis, app_id(settings, "pipeline"), ALERTS, TABLES_OF[ALERTS])
+    meta, alert_table, _, recent_table = tables.keys_of(1)
     await tables.claim(1, 7)
-    overlay = Overlay(await tables.load(1, 7))
-    for number in range(5):
-        overlay.put("alerts", f"identity-{number}", b"state")
-    overlay.put("recent", "41", b"ids")
-    await tables.flush([(overlay, 41, "life-1")])
+    await redis.hset(meta, mapping={"log_id": "life-1", "offset": 41, "saved_at": "1767225600.25"})
+    await redis.hset(alert_table, mapping={f"identity-{number}": b"state" for number in range(5)})
+    await redis.hset(recent_table, "41", b"ids")
 
     view = await TableViews(redis, settings).read()
     alerts, inputs = view.topics
