@@ -19,6 +19,7 @@ HANDOVER_KEY: Final = "gateway.handover"
 # RabbitMQ 4 drops a message after 20 deliveries unless told otherwise; while Kafka is away ours come back often.
 _QUORUM: Final[ArgumentsType] = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
 _CONNECT_S: Final = 5.0
+_HEARTBEAT_S: Final = 4  # a peer that is silent three times as long is gone
 _CLOSE_S: Final = 1.0
 
 CONNECTION_ERRORS: Final = (AMQPError, OSError, asyncio.TimeoutError, asyncio.InvalidStateError, RuntimeError)
@@ -68,7 +69,7 @@ async def connected(settings: Settings) -> AsyncIterator[AbstractConnection]:
     Raises:
         one of `CONNECTION_ERRORS`: the broker is away or refuses.
     """
-    connection = await aio_pika.connect(settings.amqp_url, timeout=_CONNECT_S)
+    connection = await aio_pika.connect(settings.amqp_url, timeout=_CONNECT_S, heartbeat=_HEARTBEAT_S)
     try:
         async with asyncio.timeout(_CONNECT_S):
             await Topology.of(settings).declare(connection)

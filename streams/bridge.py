@@ -89,7 +89,7 @@ class Bridge:
                     await self._consume(connection)
             except CONNECTION_ERRORS as error:
                 detail = f"{type(error).__name__}: {error}"
-                self._health.set("rabbitmq", ok=False, detail=detail)
+                self._health.set("rabbitmq", ok=False, detail=detail, required=False)
                 attempt = 0 if time.monotonic() - began > _PAUSES_S[-1] else attempt + 1
                 await self._pause(attempt)
 
@@ -103,7 +103,7 @@ class Bridge:
         channel.close_callbacks.add(lambda _sender, reason: session.lose("channel:", reason))
         connection.close_callbacks.add(lambda _sender, reason: session.lose("connection:", reason))
         consuming = await underlay.basic_consume(self._topology.queue, session.deliver)
-        self._health.set("rabbitmq", ok=True, detail=f"reading {self._topology.queue}")
+        self._health.set("rabbitmq", ok=True, detail=f"reading {self._topology.queue}", required=False)
         waker = asyncio.create_task(_wake_at(self._stop, session.wake))
         try:
             await self._carry(session, underlay, dead)
@@ -204,7 +204,7 @@ async def _wake_at(stop: asyncio.Event, wake: asyncio.Event) -> None:
 
 async def _watch(producer: EventProducer, health: Health) -> None:
     while True:
-        health.set("kafka", ok=producer.connected, detail=producer.detail)
+        health.set("kafka", ok=producer.connected, detail=producer.detail, required=False)
         await asyncio.sleep(_CHECK_S)
 
 
@@ -215,7 +215,8 @@ async def run(settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     health = Health("bridge")
-    health.set("rabbitmq", ok=False, detail="not connected yet")
+    health.set("rabbitmq", ok=False, detail="not connected yet", required=False)
+    health.any_of("kafka", "rabbitmq")
     producer = EventProducer(settings)
     async with serve(settings, health):
         await producer.start()
@@ -225,7 +226,7 @@ async def run(settings: Settings) -> None:
             if settings.amqp_url:
                 await Bridge(settings, producer, health, stop).run()
             else:
-                health.set("rabbitmq", ok=False, detail="AMQP is off: no address is set")
+                health.set("rabbitmq", ok=False, detail="AMQP is off: no address is set", required=False)
                 await stop.wait()
         finally:
             health.phase(Phase.DRAINING)

@@ -161,7 +161,7 @@ def _reject(flaw: Flaw, text: bytes, intake: _Intake, index: int) -> Rejected:
 
 def _judged(posted: _Posted, text: bytes | None, intake: _Intake, index: int) -> Alert | Rejected:
     made = _alert(posted, intake, index)
-    if type(made) is Alert:
+    if isinstance(made, Alert):
         return made
     return _reject(made, msgspec.json.encode(posted) if text is None else text, intake, index)
 
