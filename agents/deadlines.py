@@ -3,32 +3,92 @@
 import heapq
 from datetime import datetime
 
+Entry = tuple[datetime, str, str]
+"""When, what, and of whom."""
+
 
 class Deadlines:
-    """Entries of (due, what, key). An entry may be stale: whoever takes it asks the state again."""
+    """One deadline for each (what, key): a later push replaces it.
+
+    It may still be stale, as not every change of the state is pushed: whoever
+    takes an entry asks the state again.
+    """
 
     def __init__(self) -> None:
-        self._heap: list[tuple[datetime, str, str]] = []
+        self._heap: list[Entry] = []
+        self._live: dict[tuple[str, str], datetime] = {}
 
     def __len__(self) -> int:
-        return len(self._heap)
+        return len(self._live)
 
     def push(self, due_at: datetime, what: str, key: str) -> None:
         """Remember a deadline."""
-        heapq.heappush(self._heap, (due_at, what, key))
+        if self._live.get((what, key)) != due_at:
+            self._live[what, key] = due_at
+            heapq.heappush(self._heap, (due_at, what, key))
+
+    def first(self) -> Entry | None:
+        """The entry that is due first."""
+        while self._heap:
+            due_at, what, key = self._heap[0]
+            if self._live.get((what, key)) == due_at:
+                return self._heap[0]
+            heapq.heappop(self._heap)
+        return None
 
     def next_at(self) -> datetime | None:
         """When the first entry is due."""
-        return self._heap[0][0] if self._heap else None
+        entry = self.first()
+        return entry[0] if entry is not None else None
 
-    def take(self, due_at: datetime, limit: int) -> list[tuple[datetime, str, str]]:
-        """Remove and return at most `limit` entries that are due."""
-        taken: list[tuple[datetime, str, str]] = []
-        while self._heap and self._heap[0][0] <= due_at and len(taken) < limit:
-            taken.append(heapq.heappop(self._heap))
-        return taken
+    def take(self, due_at: datetime) -> Entry | None:
+        """Remove and return the first entry, if it is due."""
+        entry = self.first()
+        if entry is None or entry[0] > due_at:
+            return None
+        heapq.heappop(self._heap)
+        del self._live[entry[1:]]
+        return entry
 
-    def put_back(self, entries: list[tuple[datetime, str, str]]) -> None:
-        """Undo a `take` whose step came to nothing."""
-        for entry in entries:
-            heapq.heappush(self._heap, entry)
+    def entries(self) -> list[Entry]:
+        """All of them, in no order."""
+        return [(due_at, what, key) for (what, key), due_at in self._live.items()]
+
+
+class StepDeadlines:
+    """A partition's deadlines as one step sees them: what it pushes counts at once, and goes when it is given up."""
+
+    def __init__(self, partition: Deadlines) -> None:
+        self._partition = partition
+        self._own = Deadlines()
+        self._pushed: set[tuple[str, str]] = set()
+        self._taken: list[Entry] = []
+
+    def push(self, due_at: datetime, what: str, key: str) -> None:
+        """Remember a deadline."""
+        self._pushed.add((what, key))
+        self._own.push(due_at, what, key)
+
+    def take(self, due_at: datetime) -> Entry | None:
+        """Remove and return the first entry, if it is due."""
+        while True:
+            mine, theirs = self._own.first(), self._partition.first()
+            if theirs is None or (mine is not None and mine <= theirs):
+                return self._own.take(due_at)
+            entry = self._partition.take(due_at)
+            if entry is None:
+                return None
+            self._taken.append(entry)
+            if entry[1:] not in self._pushed:
+                return entry
+
+    def abort(self) -> None:
+        """Give back what was taken, forget what was pushed."""
+        for entry in self._taken:
+            self._partition.push(*entry)
+        self._taken = []
+
+    def commit(self) -> None:
+        """Fold what was pushed into the partition's."""
+        for entry in self._own.entries():
+            self._partition.push(*entry)

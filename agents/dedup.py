@@ -1,7 +1,7 @@
 """The agent of `alerts`: folds repeats, writes verdicts, tells groups what changed."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from agents.deadlines import Deadlines
+from agents.deadlines import Deadlines, StepDeadlines
 from agents.rules import dedup, routing
 from agents.rules.dedup import AlertState, Decided, GroupRef, Pulse
 from agents.step import Outgoing, Partition, Poison, Poisoned
@@ -40,6 +40,7 @@ PULSES: Final = "pulses"
 RECENT: Final = "recent"
 HELD: Final = timedelta(minutes=15)
 """How long a resolved alert stays in the tables after it was last seen."""
+FOREVER: Final = datetime.max.replace(tzinfo=UTC)
 TICK_LIMIT: Final = 500
 BATCH_LIMIT: Final = 512
 
@@ -72,9 +73,10 @@ class AlertsPartition(Partition):
     def over(cls, view: View, *, pg_applied: int, config_version: int, watermark: datetime) -> "AlertsPartition":
         """Derive what is not in the tables from what is."""
         self = cls(view=view, pg_applied=pg_applied, config_version=config_version, watermark=watermark)
-        loaded = sorted((decode_chunk(value).at, key, value) for key, value in view.tables[RECENT].items())
-        for at, key, value in loaded:
-            self.remember(key, at, event_hashes(decode_chunk(value).ids))
+        loaded = sorted(view.tables[RECENT].items(), key=lambda item: [int(part) for part in item[0].split("-")])
+        for key, value in loaded:
+            chunk = decode_chunk(value)
+            self.remember(key, chunk.at, event_hashes(chunk.ids))
         dirty = []
         for identity, value in view.tables[PULSES].items():
             pulse = _pulse.decode(value)
@@ -95,9 +97,10 @@ class AlertsPartition(Partition):
         self.recent.difference_update(ids)
 
 
-def event_hash(event_id: str) -> int:
-    """8 bytes of blake2b of an event id, as a number."""
-    return int.from_bytes(blake2b(event_id.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+def event_hash(identity: str, event_id: str) -> int:
+    """8 bytes of blake2b as a number; two senders may use one event id for two alerts."""
+    key = f"{identity}|{event_id}".encode("utf-8", "surrogatepass")
+    return int.from_bytes(blake2b(key, digest_size=8).digest(), "big")
 
 
 def event_hashes(packed: bytes) -> tuple[int, ...]:
@@ -111,15 +114,23 @@ def chunk_of(at: datetime, offset: int, event_ids: Iterable[int]) -> tuple[str, 
     return f"{int(at.timestamp() * 1e6)}-{offset}", codec.encode(RecentChunk(at, packed))
 
 
-def arm(deadlines: Deadlines, identity: str, pulse: Pulse, row_interval: timedelta = timedelta(seconds=1)) -> None:
+def due_at(what: str, pulse: Pulse, row_interval: timedelta = timedelta(seconds=1)) -> datetime | None:
+    """When that is due by this pulse; None when it never is."""
+    if what == _ROW:
+        return pulse.row_at + row_interval if pulse.dirty_from >= 0 else None
+    if what == _TIMEOUT:
+        return pulse.timeout_at if pulse.firing else None
+    return pulse.last_seen_at + HELD if not pulse.firing else None
+
+
+def arm(
+    deadlines: Deadlines | StepDeadlines, identity: str, pulse: Pulse, row_interval: timedelta = timedelta(seconds=1)
+) -> None:
     """Push the deadlines that a pulse stands for."""
-    if pulse.dirty_from >= 0:
-        deadlines.push(pulse.row_at + row_interval, _ROW, identity)
-    if pulse.firing:
-        if pulse.timeout_at is not None:
-            deadlines.push(pulse.timeout_at, _TIMEOUT, identity)
-    else:
-        deadlines.push(pulse.last_seen_at + HELD, _DROP, identity)
+    for what in (_ROW, _TIMEOUT, _DROP):
+        due = due_at(what, pulse, row_interval)
+        if due is not None:
+            deadlines.push(due, what, identity)
 
 
 class DedupLogic:
@@ -188,9 +199,13 @@ class DedupWork:
         self._new_ids: dict[str, tuple[datetime, tuple[int, ...]]] = {}
         self._seen: set[int] = set()
         self._forgotten: list[str] = []
-        self._taken: list[tuple[datetime, str, str]] = []
+        self._unseen: set[int] = set()
+        self._chunks = iter(partition.chunks.items())
+        self._oldest = next(self._chunks, None)
+        self._remembered = len(partition.recent)
+        self._deadlines = StepDeadlines(partition.deadlines)
         self._ticked = False
-        self._arm: list[tuple[str, Pulse]] = []
+        self._waiting_rows: list[tuple[str, Pulse]] = []
         self._dirty: dict[str, int | None] = {}
 
     def apply(self, offset: int, record: AlertsRecord) -> None:
@@ -207,8 +222,8 @@ class DedupWork:
         accepted_at = batch.accepted_at if batch.accepted_at.year > 1 else self._now
         ids: list[int] = []
         for index, item in enumerate(batch.items):
-            number = event_hash(item.event_id)
-            if number in self.partition.recent or number in self._seen:
+            number = event_hash(item.identity if isinstance(item, Alert) else "", item.event_id)
+            if number in self._seen or (number in self.partition.recent and number not in self._unseen):
                 self._counts[Verdict.REDELIVERED] += 1
                 continue
             why = self._poisoned.get((offset, index))
@@ -227,6 +242,7 @@ class DedupWork:
         if ids:
             key, value = chunk_of(self._now, offset, ids)
             self._new_ids[key] = (self._now, tuple(ids))
+            self._remembered += len(ids)
             self.overlay.put(RECENT, key, value)
         self._expire_events()
 
@@ -261,7 +277,7 @@ class DedupWork:
     def _stated(self, alert: Alert, before: AlertState | None, verdict: Verdict) -> AlertState:
         body = codec.decode_body(alert.body)
         same_labels = before is not None and codec.decode_body(before.body).labels == body.labels
-        kept = before is not None and same_labels and before.config_version == self._config_version
+        kept = before is not None and same_labels and before.groups and before.config_version == self._config_version
         groups = before.groups if kept and before is not None else self._groups(alert.team, body)
         known_print = before.fingerprint if same_labels and before is not None else keys.fingerprint(body.labels)
         if verdict is Verdict.RESOLVED:
@@ -288,7 +304,7 @@ class DedupWork:
         written = at in self._whole or at in self._touched
         if self.replaying:
             # Whether the row has this count depended on how the first run cut its steps: take it as behind.
-            self._arm.append((identity, pulse))
+            self._arm(identity, pulse)
         elif written or known is None or self._now - known.row_at >= self.logic.row_interval:
             pulse = dedup.in_row(pulse, self._now)
             if at in self._whole:
@@ -296,7 +312,9 @@ class DedupWork:
             else:
                 self._touched[at] = pulse
         elif known.dirty_from < 0:
-            self._arm.append((identity, pulse))
+            self._arm(identity, pulse)
+        if known is not None and pulse.timeout_at is not None and pulse.timeout_at < (known.timeout_at or FOREVER):
+            self._arm(identity, pulse)  # a later one is found when the earlier is due
         self._put(identity, pulse, None)
 
     def _tell_again(self, offset: int, index: int, identity: str, accepted_at: datetime) -> None:
@@ -368,7 +386,7 @@ class DedupWork:
         reason = f"{item.field}: {item.reason}" if item.field else item.reason
         key = (offset, Verdict.REJECTED, item.event_id, 0, reason)
         self._verdicts[key] = ([item.event_id], batch.via, accepted_at, self._now)
-        self._sizes[key] = 1
+        self._sizes[key] = self._sizes.get(key, 0) + 1
         self._rejected.append(item)
         self.dead.append(
             DeadRow(
@@ -401,33 +419,42 @@ class DedupWork:
     def _tick(self, offset: int, tick: Tick) -> None:
         self._now = max(self._now, tick.due_at)
         self._ticked = True
-        # What this step has set is due like what earlier ones did; should it come to nothing, the entries are stale.
-        for identity, changed in self._arm:
-            arm(self.partition.deadlines, identity, changed, self.logic.row_interval)
-        self._arm.clear()
-        taken = self.partition.deadlines.take(tick.due_at, TICK_LIMIT)
-        self._taken.extend(taken)
-        for index, (_, what, identity) in enumerate(taken):
-            pulse = self._pulse(identity)
-            if pulse is None:
-                continue
+        index = 0  # of what is told: how many rows are behind depends on the steps
+        for what, identity, pulse in self._due(tick):
             if what == _TIMEOUT:
                 self._time_out(offset, index, identity, pulse, tick)
-            elif what == _ROW and pulse.dirty_from >= 0 and self.replaying:
-                self._arm.append((identity, pulse))
-            elif what == _ROW and pulse.dirty_from >= 0:
+                index += 1
+            elif what == _DROP:
+                self._drop(identity, pulse)
+            elif self.replaying:
+                self._waiting_rows.append((identity, pulse))
+            else:
                 flushed = dedup.in_row(pulse, self._now)
                 self._put(identity, flushed, None)
                 self._touched[(identity, pulse.occurrence)] = flushed
-            elif what == _DROP:
-                self._drop(identity, pulse, tick)
+        for identity, pulse in self._waiting_rows:
+            self._arm(identity, pulse)
+        self._waiting_rows.clear()
         self._expire_events()
+
+    def _due(self, tick: Tick) -> Iterator[tuple[str, str, Pulse]]:
+        """What is due by the state. An entry that was moved since it was pushed goes back, and does not count."""
+        left = TICK_LIMIT
+        while left and (entry := self._deadlines.take(tick.due_at)) is not None:
+            pushed_at, what, identity = entry
+            pulse = self._pulse(identity)
+            due = due_at(what, pulse, self.logic.row_interval) if pulse is not None else None
+            if due is None or pulse is None:
+                continue
+            if due > pushed_at:
+                self._deadlines.push(due, what, identity)
+                continue
+            left -= 1
+            yield what, identity, pulse
 
     def _time_out(self, offset: int, index: int, identity: str, pulse: Pulse, tick: Tick) -> None:
         ended = dedup.timed_out(pulse, due_at=tick.due_at, now=self._now, offset=offset)
         if ended is None:
-            if pulse.firing and pulse.timeout_at is not None:
-                self._arm.append((identity, pulse))
             return
         state = self._state(identity)
         self._put(identity, ended, state)
@@ -435,12 +462,7 @@ class DedupWork:
         self._whole[(identity, ended.occurrence)] = (state, ended)
         self._tell_groups(offset, index, identity, state, state, ended, Change.RESOLVED, self._now, by_timeout=True)
 
-    def _drop(self, identity: str, pulse: Pulse, tick: Tick) -> None:
-        if pulse.firing:
-            return
-        if pulse.last_seen_at + HELD > tick.due_at:
-            self._arm.append((identity, pulse))
-            return
+    def _drop(self, identity: str, pulse: Pulse) -> None:
         if pulse.dirty_from >= 0:
             self._touched[(identity, pulse.occurrence)] = dedup.in_row(pulse, self._now)
         self._pulses[identity] = None
@@ -468,17 +490,24 @@ class DedupWork:
             self._tell_groups(offset, index, identity, before, state, pulse, Change.CHANGED, self._now)
 
     def _expire_events(self) -> None:
-        oldest = self._now - self.logic.recent_window
-        spare = len(self.partition.recent) - self.logic.settings.recent_cap
-        for key, (at, ids) in self.partition.chunks.items():
-            if at >= oldest and spare <= 0:
-                break
-            if key in self.overlay.changes.get(RECENT, {}):
-                spare -= len(ids)
-                continue
-            self._forgotten.append(key)
+        """Forget the oldest events, those of this step included: how a log is cut into steps must not show."""
+        before = self._now - self.logic.recent_window
+        while (oldest := self._oldest or next(iter(self._new_ids.items()), None)) is not None:
+            key, (at, ids) = oldest
+            if at >= before and self._remembered <= self.logic.settings.recent_cap:
+                return
+            self._remembered -= len(ids)
             self.overlay.put(RECENT, key, None)
-            spare -= len(ids)
+            if self._oldest is None:
+                del self._new_ids[key]
+                self._seen.difference_update(ids)
+            else:
+                self._forgotten.append(key)
+                self._unseen.update(ids)
+                self._oldest = next(self._chunks, None)
+
+    def _arm(self, identity: str, pulse: Pulse) -> None:
+        arm(self._deadlines, identity, pulse, self.logic.row_interval)
 
     def _pulse(self, identity: str) -> Pulse | None:
         if identity in self._pulses:
@@ -500,7 +529,7 @@ class DedupWork:
         if state is not None:
             self._states[identity] = state
             self.overlay.put(ALERT_TABLE, identity, codec.encode(state))
-            self._arm.append((identity, pulse))
+            self._arm(identity, pulse)
         self.overlay.put(PULSES, identity, b"")  # encoded once, by `finish`
 
     def finish(self) -> None:
@@ -564,7 +593,7 @@ class DedupWork:
                 yield Outgoing(inputs, number, part[0].group.encode(), codec.encode(batch))
         dead = topic_name(self.logic.settings.app_prefix, DEAD_LETTERS)
         for item in self._rejected:
-            number = event_hash(item.event_id) % self.logic.settings.partitions
+            number = event_hash("", item.event_id) % self.logic.settings.partitions
             yield Outgoing(dead, number, item.event_id.encode("utf-8", "replace"), codec.encode(item))
 
     def advance(self, offset: int) -> Advance:
@@ -588,8 +617,7 @@ class DedupWork:
 
     def abort(self) -> None:
         """Give deadlines back."""
-        self.partition.deadlines.put_back(self._taken)
-        self._taken = []
+        self._deadlines.abort()
 
     def committed(self) -> None:
         """Fold the step into the partition."""
@@ -606,8 +634,7 @@ class DedupWork:
                 partition.dirty.pop(identity, None)
             else:
                 partition.dirty.setdefault(identity, first)
-        for identity, pulse in self._arm:
-            arm(partition.deadlines, identity, pulse, self.logic.row_interval)
+        self._deadlines.commit()
         for verdict, count in self._counts.items():
             if count and not self.replaying:
                 metrics.events.labels(verdict).inc(count)

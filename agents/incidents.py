@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from agents.deadlines import Deadlines, StepDeadlines
 from agents.rules import grouping, incident
 from agents.rules.incident import Event, GroupState, Member
 from agents.step import Outgoing, Partition, Poison, Poisoned
@@ -62,15 +63,23 @@ class InputsPartition(Partition):
             group, _, identity = key.partition(":")
             self.members_of.setdefault(group, set()).add(identity)
         for key, value in view.tables[GROUPS].items():
-            self.arm(key, _group.decode(value))
+            arm(self.deadlines, key, _group.decode(value))
         return self
 
-    def arm(self, key: str, group: GroupState) -> None:
-        """Push the deadlines that a group stands for."""
-        if group.next_flush_at is not None:
-            self.deadlines.push(group.next_flush_at, _FLUSH, key)
-        if not group.active and not group.members:
-            self.deadlines.push(group.updated_at + HELD, _DROP, key)
+
+def due_at(what: str, group: GroupState) -> datetime | None:
+    """When that is due by this group; None when it never is."""
+    if what == _FLUSH:
+        return group.next_flush_at
+    return group.updated_at + HELD if not group.active and not group.members and not group.pending else None
+
+
+def arm(deadlines: Deadlines | StepDeadlines, key: str, group: GroupState) -> None:
+    """Push the deadlines that a group stands for."""
+    for what in (_FLUSH, _DROP):
+        due = due_at(what, group)
+        if due is not None:
+            deadlines.push(due, what, key)
 
 
 class IncidentsLogic:
@@ -148,7 +157,7 @@ class IncidentsWork:
         self.partition = partition
         self.overlay = Overlay(partition.view)
         self.replaying = replaying
-        self.gone: list[str] = []
+        self.gone: dict[str, None] = {}
         self.heard: list[str] = []
         self.notices: list[task_rows.Notice] = []
         self.tasks: list[task_rows.Task] = []
@@ -162,7 +171,7 @@ class IncidentsWork:
         self._incidents: dict[str, tuple[str, GroupState]] = {}
         self._links: dict[tuple[str, str, int], LinkRow] = {}
         self._garbage: list[Garbage] = []
-        self._taken: list[tuple[datetime, str, str]] = []
+        self._deadlines = StepDeadlines(partition.deadlines)
         self._ticked = False
         self._counted: dict[str, int] = {}
 
@@ -216,20 +225,21 @@ class IncidentsWork:
     def _tick(self, tick: Tick) -> None:
         self._now = max(self._now, tick.due_at)
         self._ticked = True
-        # What this step has set is due like what earlier ones did; should it come to nothing, the entries are stale.
-        for key in self.overlay.changes.get(GROUPS, {}):
-            if (changed := self._groups[key]) is not None:
-                self.partition.arm(key, changed)
-        taken = self.partition.deadlines.take(tick.due_at, TICK_LIMIT)
-        self._taken.extend(taken)
-        for _, what, key in taken:
+        left = TICK_LIMIT
+        while left and (entry := self._deadlines.take(tick.due_at)) is not None:
+            pushed_at, what, key = entry
             group = self._group(key)
-            if group is None:
+            due = due_at(what, group) if group is not None else None
+            if due is None or group is None:
                 continue
-            if what == _FLUSH and group.next_flush_at is not None and group.next_flush_at <= tick.due_at:
+            if due > pushed_at:
+                self._deadlines.push(due, what, key)
+                continue
+            left -= 1
+            if what == _FLUSH:
                 self._flush(key, group)
-            elif what == _DROP and not group.active and not group.members and not group.pending:
-                self._drop(key, group, tick)
+            else:
+                self._drop(key)
 
     def _flush(self, key: str, group: GroupState) -> None:
         route = self.logic.route_of(group.route, self._config_version)
@@ -327,13 +337,10 @@ class IncidentsWork:
         name = "notice sent" if outcome.state == "sent" else "notice failed"
         self._tell_story(after, (Event(name, {"to": key, "reason": outcome.reason}),))
 
-    def _drop(self, key: str, group: GroupState, tick: Tick) -> None:
-        if group.updated_at + HELD > tick.due_at:
-            self._put_group(key, group)
-            return
+    def _drop(self, key: str) -> None:
         self._groups[key] = None
         self.overlay.put(GROUPS, key, None)
-        self.gone.append(key)
+        self.gone[key] = None
 
     def _receiver(self, route: Route) -> Receiver:
         config = self.logic.configs[self._config_version]
@@ -356,7 +363,10 @@ class IncidentsWork:
         return [member for identity in known if (member := self._member(key, identity)) is not None]
 
     def _put_group(self, key: str, group: GroupState) -> None:
+        if key in self.gone:
+            del self.gone[key]  # it came back within the step
         self._groups[key] = group
+        arm(self._deadlines, key, group)
         self._incidents[group.incident_id] = (key, group)
         self.overlay.put(GROUPS, key, b"")  # encoded once, by `finish`
 
@@ -532,8 +542,7 @@ class IncidentsWork:
 
     def abort(self) -> None:
         """Give deadlines back."""
-        self.partition.deadlines.put_back(self._taken)
-        self._taken = []
+        self._deadlines.abort()
 
     def committed(self) -> None:
         """Fold the step into the partition."""
@@ -548,10 +557,7 @@ class IncidentsWork:
                 partition.members_of[key].discard(identity)
                 if not partition.members_of[key]:
                     del partition.members_of[key]
-        for key in self.overlay.changes.get(GROUPS, {}):
-            group = self._groups[key]
-            if group is not None:
-                partition.arm(key, group)
+        self._deadlines.commit()
         for event in ("opened", "reopened", "resolved"):
             if not self.replaying and self._counted.get(event):
                 metrics.incidents.labels(event).inc(self._counted[event])

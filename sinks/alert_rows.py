@@ -60,7 +60,7 @@ ORDER BY identity, occurrence DESC
 
 # The event ids that a partition has seen since a time.
 _RECENT: Final = """
-SELECT log_id, decided_at, "offset", event_ids FROM verdicts
+SELECT log_id, decided_at, "offset", identity, event_ids FROM verdicts
 WHERE partition = $1 AND decided_at > $2 AND verdict <> 'rejected' ORDER BY decided_at
 """
 
@@ -176,5 +176,5 @@ async def rebuild(conn: Connection, partition: int, held_since: datetime) -> lis
 
 
 async def recent_events(conn: Connection, partition: int, since: datetime) -> list["asyncpg.Record"]:
-    """(log_id, decided_at, offset, event_ids) of the verdicts after `since`."""
+    """(log_id, decided_at, offset, identity, event_ids) of the verdicts after `since`."""
     return await conn.fetch(_RECENT, partition, since)

@@ -34,6 +34,7 @@ class Pulse(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     row_count: int
     row_at: datetime
     dirty_from: int = -1
+    by_timeout: bool = False
 
 
 class GroupRef(msgspec.Struct, frozen=True, array_like=True):
@@ -77,10 +78,22 @@ def decide(known: Pulse | None, alert: Alert, *, now: datetime, accepted_at: dat
         return _ended(known, alert, now=now, accepted_at=accepted_at, offset=offset)
     if not alert.firing:
         return _ended_again(known, alert, now=now, accepted_at=accepted_at, offset=offset)
-    if known.ends_at is not None and alert.event_at < known.ends_at and now - known.ends_at <= LATENESS:
+    if _is_late(known, alert, now):
         pulse = _counted(known, now=now, accepted_at=accepted_at, offset=offset)
         return Decided(Verdict.LATE, pulse, None, "fired before an end that is known already")
     return _began(known, alert, now=now, accepted_at=accepted_at, offset=offset)
+
+
+def _is_late(known: Pulse, alert: Alert, now: datetime) -> bool:
+    if known.ends_at is None or alert.event_at >= known.ends_at or now - known.ends_at > LATENESS:
+        return False
+    # An end that nobody said is taken back by a firing that lasts longer.
+    return not known.by_timeout or (alert.ends_at is not None and alert.ends_at <= known.ends_at)
+
+
+def _said_end(alert: Alert, accepted_at: datetime) -> datetime:
+    """The sender's end; one in the future is not believed further than the event's own time."""
+    return min(alert.ends_at or accepted_at, max(accepted_at, alert.event_at))
 
 
 def timed_out(known: Pulse, *, due_at: datetime, now: datetime, offset: int) -> Pulse | None:
@@ -98,6 +111,7 @@ def timed_out(known: Pulse, *, due_at: datetime, now: datetime, offset: int) -> 
         row_count=known.count,
         row_at=now,
         dirty_from=-1,
+        by_timeout=True,
     )
 
 
@@ -118,7 +132,7 @@ def _began(known: Pulse | None, alert: Alert, *, now: datetime, accepted_at: dat
         revision=max(known.revision + 1 if known else 0, milliseconds),
         event_at=alert.event_at,
         starts_at=starts_at,
-        ends_at=None if alert.firing else max(alert.ends_at or accepted_at, starts_at),
+        ends_at=None if alert.firing else max(_said_end(alert, accepted_at), starts_at),
         timeout_at=alert.ends_at if alert.firing else None,
         first_seen_at=accepted_at,
         last_seen_at=accepted_at,
@@ -156,8 +170,8 @@ def _fired_again(known: Pulse, alert: Alert, *, now: datetime, accepted_at: date
 
 
 def _ended(known: Pulse, alert: Alert, *, now: datetime, accepted_at: datetime, offset: int) -> Decided:
-    ends_at = alert.ends_at or accepted_at
-    if ends_at < known.starts_at:
+    ends_at = _said_end(alert, accepted_at)
+    if ends_at < min(known.starts_at, known.first_seen_at):
         pulse = _counted(known, now=now, accepted_at=accepted_at, offset=offset)
         return Decided(Verdict.LATE, pulse, None, "ended before the present firing began")
     pulse = msgspec.structs.replace(
@@ -179,9 +193,9 @@ def _ended(known: Pulse, alert: Alert, *, now: datetime, accepted_at: datetime, 
 
 def _ended_again(known: Pulse, alert: Alert, *, now: datetime, accepted_at: datetime, offset: int) -> Decided:
     pulse = _counted(known, now=now, accepted_at=accepted_at, offset=offset)
-    ends_at = alert.ends_at or accepted_at
+    ends_at = _said_end(alert, accepted_at)
     if known.ends_at is not None and ends_at > known.ends_at:
-        pulse = msgspec.structs.replace(pulse, ends_at=ends_at, event_at=max(known.event_at, alert.event_at))
+        pulse = msgspec.structs.replace(pulse, ends_at=ends_at, event_at=max(known.event_at, alert.event_at), by_timeout=False)
     return Decided(Verdict.DUPLICATE, pulse, None)
 
 
@@ -202,4 +216,5 @@ def _counted(known: Pulse, *, now: datetime, accepted_at: datetime, offset: int)
         row_count=known.row_count,
         row_at=known.row_at,
         dirty_from=known.dirty_from if known.dirty_from >= 0 else offset,
+        by_timeout=known.by_timeout,
     )
