@@ -5,7 +5,7 @@ while a stream runs. Loading happens once a partition is assigned, writing in
 the owner's step (`streams.redis_tables`).
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
 from collections.abc import Set as AbstractSet
 from typing import Any, Protocol, cast
 
@@ -95,6 +95,20 @@ class Store(FaustStore[str, bytes]):
 
     def __contains__(self, key: object) -> bool:
         return any(key in view.tables[self._name] for view in self.tables.views.values())
+
+    # Faust's dictionary type asks an inner dictionary for these, and there is none.
+
+    def keys(self) -> KeysView[str]:
+        """Every key of the partitions owned here."""
+        return KeysView(self)
+
+    def values(self) -> ValuesView[bytes]:
+        """Every value of the partitions owned here."""
+        return ValuesView(self)
+
+    def items(self) -> ItemsView[str, bytes]:
+        """Every key with its value."""
+        return ItemsView(self)
 
     def clear(self) -> None:
         """Forget the views; they are loaded again on the next assignment."""

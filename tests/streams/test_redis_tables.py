@@ -269,7 +269,7 @@ async def test_a_full_redis_writes_neither_tables_nor_mark(tables: TableSet, red
     overlay.put("alerts", "b", b"x" * 1000)
     try:
         await redis.config_set("maxmemory", "1")
-        with pytest.raises(ResponseError, match="OOM|maxmemory"):
+        with pytest.raises(ResponseError, match=r"OOM|maxmemory"):
             await tables.flush([(overlay, mark(1))])
     finally:
         await redis.config_set("maxmemory", "0")

@@ -1,0 +1,104 @@
+"""Faust starts where the state says; and an upgrade that changes what is overridden stops here."""
+
+import asyncio
+import dataclasses
+import hashlib
+import inspect
+from collections.abc import Callable
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from faust.app.base import App
+from faust.contrib.asgi import faust_app_running
+from faust.tables.manager import TableManager
+from faust.tables.recovery import Recovery
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
+from faust.types import TP
+
+from streams.app import options
+from streams.settings import Settings
+from streams.topic_admin import ensure_topics
+from streams.topics import ALERTS, topic_name
+from streams.transport import PositionedApp, settled
+from tests.conftest import Broker
+
+READ = {
+    App._new_transport: "42db531312dd776f",
+    AIOKafkaConsumerThread._create_worker_consumer: "c2701bfc3e6f6cad",
+    Consumer._new_consumer_thread: "0870ec53dea75083",
+    Consumer.perform_seek: "0e8c130ff4b0afd8",
+    Consumer._seek: "4f95c631420410a5",
+    Recovery.on_recovery_completed: "6ef567acf072e46d",
+    TableManager.recovery.fget: "f0bf5de78b4c3d23",  # type: ignore[attr-defined]
+    AIOKafkaConsumer.__init__: "01506f316191f7c9",
+}
+
+
+@pytest.mark.parametrize(("method", "digest"), READ.items(), ids=lambda value: getattr(value, "__qualname__", ""))
+def test_what_is_overridden_is_what_was_read(method: Callable[..., Any], digest: str) -> None:
+    found = hashlib.sha256(inspect.getsource(method).encode()).hexdigest()[:16]
+    assert found == digest, f"{method.__qualname__} has changed: read streams/transport.py against it"
+
+
+async def test_a_failed_delivery_is_raised_after_all_have_ended() -> None:
+    loop = asyncio.get_running_loop()
+    futures: list[asyncio.Future[Any]] = [loop.create_future() for _ in range(3)]
+    waiting = asyncio.create_task(settled(futures))
+    futures[0].set_exception(OSError("refused"))
+    futures[1].set_result(None)
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    futures[2].set_result(None)
+    with pytest.raises(OSError, match="refused"):
+        await waiting
+
+
+@pytest.fixture
+async def log(settings: Settings, kafka: Broker, tmp_path: Path) -> Settings:
+    """Topics whose `alerts` holds b"0" to b"9" in each partition."""
+    made = dataclasses.replace(
+        settings, data_dir=str(tmp_path), kafka_url=kafka.url, log_generation=kafka.generation, partitions=2
+    )
+    await ensure_topics(made, lambda _: None)
+    producer = AIOKafkaProducer(bootstrap_servers=made.kafka_url)
+    await producer.start()
+    try:
+        for number in range(made.partitions):
+            for n in range(10):
+                await producer.send_and_wait(topic_name(made.app_prefix, ALERTS), b"%d" % n, partition=number)
+    finally:
+        await producer.stop()
+    return made
+
+
+async def read(settings: Settings, positions: dict[int, int], count: int) -> list[tuple[int, int, bytes]]:
+    """What an app whose state is at `positions` gets first."""
+    name = topic_name(settings.app_prefix, ALERTS)
+    app = PositionedApp(topic_name(settings.app_prefix, "reader"), **options(settings))
+    app.positions.update({TP(name, number): offset for number, offset in positions.items()})
+    got: list[tuple[int, int, bytes]] = []
+    full = asyncio.Event()
+    topic = app.topic(name, value_type=bytes, value_serializer="raw", partitions=settings.partitions)
+
+    async def agent(stream: Any) -> None:
+        async for event in stream.events():
+            got.append((event.message.partition, event.message.offset, event.value))
+            if len(got) >= count:
+                full.set()
+
+    app.agent(topic, name="reader")(agent)
+    async with faust_app_running(app, stop_timeout=10):
+        await asyncio.wait_for(full.wait(), 60)
+    return sorted(got)
+
+
+@pytest.mark.slow
+async def test_partitions_begin_where_the_state_is_and_not_where_kafka_was_told(log: Settings) -> None:
+    assert await read(log, {}, 20) == [(p, n, b"%d" % n) for p in (0, 1) for n in range(10)]
+    # Kafka's group stands at the end now; the state says otherwise, one partition at its very beginning.
+    assert await read(log, {0: 7, 1: 0}, 13) == [(0, 7, b"7"), (0, 8, b"8"), (0, 9, b"9")] + [
+        (1, n, b"%d" % n) for n in range(10)
+    ]
