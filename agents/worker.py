@@ -125,6 +125,11 @@ class Worker:
             async with faust_app_running(self.app, stop_timeout=10):
                 waiting: list[asyncio.Future[Any]] = [stopping, self.fatal]
                 await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                if self.fatal.done():
+                    log.critical("stopping", reason=repr(self.fatal.exception()))
+                    # What a step that raised left unacknowledged will never be; nobody must wait for it.
+                    self.app.conf.stream_wait_empty = False
+                    self.app.consumer.forget_unacked()  # type: ignore[attr-defined]
                 self.health.phase("draining")
         finally:
             stopping.cancel()
