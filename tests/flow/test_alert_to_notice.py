@@ -98,6 +98,7 @@ async def test_alertmanagers_format_opens_and_resolves_and_reads_back(system: Sy
     assert [one["labels"]["service"] for one in listed.json()] == [service]
     assert [one["name"] for one in listed.json()[0]["receivers"]] == ["desk"]
 
+    await system.notices(service, 1)
     ended = alertmanager_alert(service, endsAt=datetime.now(UTC).isoformat())
     assert (await system.post("/api/v2/alerts", [ended])).status_code == 200
     assert (await system.one_incident(service, "resolved"))["id"] == opened["id"]
