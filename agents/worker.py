@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -35,6 +36,7 @@ from streams.topic_admin import log_id as current_log
 from streams.topics import ALERTS, INPUTS, topic_name
 from streams.transport import settled
 
+SWITCH_SECONDS: Final = 0.0005
 JOIN_SECONDS: Final = 5.0
 STALL_SECONDS: Final = 15.0
 REBALANCE_SECONDS: Final = 30.0
@@ -321,6 +323,8 @@ class Worker:
 async def run(settings: Settings) -> None:
     """Run a worker until SIGINT or SIGTERM."""
     configure(settings, "worker")
+    # Faust fetches in a second thread: at Python's 5 ms each answer to a step would wait that long for the interpreter.
+    sys.setswitchinterval(SWITCH_SECONDS)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
