@@ -13,8 +13,9 @@ from agents.deadlines import Deadlines, StepDeadlines
 from agents.rules import dedup, routing
 from agents.rules.dedup import AlertState, Decided, GroupRef, Pulse
 from agents.step import Outgoing, Partition, Poison, Poisoned
-from sinks import alert_rows
+from sinks import alert_rows, dead_letter_rows
 from sinks.alert_rows import AlertRow, DeadRow, TouchRow, VerdictRow
+from sinks.dead_letter_rows import PACKED_ALERT, RefusedAgain
 from sinks.postgres import Advance, Connection
 from streams import codec, keys, metrics
 from streams.records import (
@@ -169,10 +170,19 @@ class DedupLogic:
 
     async def write(self, conn: Connection, works: Sequence["DedupWork"]) -> None:
         """Write alerts, verdicts and dead letters."""
-        await alert_rows.upsert(conn, [row for work in works for row in work.alert_rows()])
-        await alert_rows.touch(conn, [row for work in works for row in work.touch_rows()])
         await alert_rows.bury(conn, [row for work in works for row in work.dead])
-        await alert_rows.add_verdicts(conn, [row for work in works for row in work.verdict_rows()])
+        await dead_letter_rows.settle(
+            conn,
+            replayed=[event_id for work in works for event_id in work.replayed],
+            again=[letter for work in works for letter in work.refused_again],
+            known=[event_id for work in works for event_id in work.known_again],
+        )
+        await alert_rows.write(
+            conn,
+            [row for work in works for row in work.alert_rows()],
+            [row for work in works for row in work.touch_rows()],
+            [row for work in works for row in work.verdict_rows()],
+        )
 
 
 class DedupWork:
@@ -184,6 +194,9 @@ class DedupWork:
         self.overlay = Overlay(partition.view)
         self.replaying = replaying
         self.dead: list[DeadRow] = []
+        self.replayed: list[str] = []
+        self.refused_again: list[RefusedAgain] = []
+        self.known_again: list[str] = []
         self._poisoned = poisoned
         self._now = partition.watermark
         self._config_version = partition.config_version
@@ -223,8 +236,14 @@ class DedupWork:
         ids: list[int] = []
         for index, item in enumerate(batch.items):
             number = event_hash(item.identity if isinstance(item, Alert) else "", item.event_id)
-            if number in self._seen or (number in self.partition.recent and number not in self._unseen):
-                self._counts[Verdict.REDELIVERED] += 1
+            # Ids of refused events are remembered apart from all alerts: what was mended and sent again is not known.
+            refused_again = isinstance(item, Rejected) and bool(item.replay_of)
+            known = number in self._seen or (number in self.partition.recent and number not in self._unseen)
+            if known and not refused_again:
+                if item.replay_of:
+                    self.known_again.append(item.replay_of)
+                else:
+                    self._counts[Verdict.REDELIVERED] += 1
                 continue
             why = self._poisoned.get((offset, index))
             try:
@@ -236,7 +255,7 @@ class DedupWork:
                     self._event(offset, index, item, batch, accepted_at)
             except Exception as error:
                 raise Poison(offset, index, error) from error
-            if not (isinstance(item, Rejected) or why is not None):
+            if why is None and not refused_again:
                 self._seen.add(number)
                 ids.append(number)
         if ids:
@@ -382,6 +401,11 @@ class DedupWork:
         self._told.setdefault(keys.partition_of(ref.group, self.logic.settings.partitions), []).append(told)
 
     def _reject(self, offset: int, item: Rejected, batch: AlertBatch, accepted_at: datetime) -> None:
+        if item.replay_of:
+            # Its refusal is counted, and has its verdict, already.
+            again = RefusedAgain(item.replay_of, item.field, item.reason.replace("\x00", "\ufffd"))
+            self.refused_again.append(again)
+            return
         self._counts[Verdict.REJECTED] += 1
         reason = f"{item.field}: {item.reason}" if item.field else item.reason
         key = (offset, Verdict.REJECTED, item.event_id, 0, reason)
@@ -407,12 +431,17 @@ class DedupWork:
         accepted_at: datetime,
     ) -> None:  # fmt: skip
         self._counts[verdict] += 1
+        if alert.replay_of:
+            # Received once, when it was refused: this verdict stands in the place of that one.
+            self._counts[Verdict.REJECTED] -= 1
+            self.replayed.append(alert.replay_of)
+            reason = f"{reason}; replayed" if reason else "replayed"
         key = (offset, verdict, alert.identity, occurrence, reason)
         row = self._verdicts.get(key)
         if row is None:
             row = self._verdicts[key] = ([], batch.via, accepted_at, self._now)
         keep = self.logic.settings.verdict_event_ids
-        if keep == "all" or (keep == "first" and not row[0]):
+        if alert.replay_of or keep == "all" or (keep == "first" and not row[0]):
             row[0].append(alert.event_id)
         self._sizes[key] = self._sizes.get(key, 0) + 1
 
@@ -477,17 +506,17 @@ class DedupWork:
         self._config_version = record.version
         # In an order that a replay repeats: new incidents are named after their place in it.
         known = {*self.partition.view.tables[PULSES], *self._pulses}
-        for index, identity in enumerate(sorted(known)):
-            pulse = self._pulse(identity)
-            if pulse is None or not pulse.firing:
-                continue
+        pulses = ((identity, self._pulse(identity)) for identity in sorted(known))
+        firing = ((identity, pulse) for identity, pulse in pulses if pulse is not None and pulse.firing)
+        for index, (identity, pulse) in enumerate(firing):
             before = self._state(identity)
             groups = self._groups(before.team, codec.decode_body(before.body))
             state = msgspec.structs.replace(before, groups=groups, config_version=record.version)
-            pulse = dedup.in_row(msgspec.structs.replace(pulse, revision=pulse.revision + 1, offset=offset), self._now)
-            self._put(identity, pulse, state)
-            self._whole[(identity, pulse.occurrence)] = (state, pulse)
-            self._tell_groups(offset, index, identity, before, state, pulse, Change.CHANGED, self._now)
+            after = dedup.in_row(msgspec.structs.replace(pulse, revision=pulse.revision + 1, offset=offset), self._now)
+            self._put(identity, after, state)
+            self._touched.pop((identity, after.occurrence), None)
+            self._whole[(identity, after.occurrence)] = (state, after)
+            self._tell_groups(offset, index, identity, before, state, after, Change.CHANGED, self._now)
 
     def _expire_events(self) -> None:
         """Forget the oldest events, those of this step included: how a log is cut into steps must not show."""
@@ -636,7 +665,7 @@ class DedupWork:
                 partition.dirty.setdefault(identity, first)
         self._deadlines.commit()
         for verdict, count in self._counts.items():
-            if count and not self.replaying:
+            if count > 0 and not self.replaying:
                 metrics.events.labels(verdict).inc(count)
 
 
@@ -649,7 +678,7 @@ def _poison(item: Alert | Rejected, why: str) -> Rejected:
         field="",
         reason=f"could not be handled: {why}",
         body=codec.encode(item)[:65536],
-        content_type="application/vnd.incidents.alert",
+        content_type=PACKED_ALERT,
         team=item.team,
         replay_of=item.replay_of,
     )

@@ -195,7 +195,8 @@ def _ended_again(known: Pulse, alert: Alert, *, now: datetime, accepted_at: date
     pulse = _counted(known, now=now, accepted_at=accepted_at, offset=offset)
     ends_at = _said_end(alert, accepted_at)
     if known.ends_at is not None and ends_at > known.ends_at:
-        pulse = msgspec.structs.replace(pulse, ends_at=ends_at, event_at=max(known.event_at, alert.event_at), by_timeout=False)
+        event_at = max(known.event_at, alert.event_at)
+        pulse = msgspec.structs.replace(pulse, ends_at=ends_at, event_at=event_at, by_timeout=False)
     return Decided(Verdict.DUPLICATE, pulse, None)
 
 

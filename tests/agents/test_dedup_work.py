@@ -1,0 +1,368 @@
+"""A partition of `alerts`: every event counts once, however its records are cut into steps."""
+
+import copy
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from agents import dedup as agent
+from agents.dedup import HELD, PULSES, AlertsPartition
+from agents.rules import dedup as rule
+from agents.rules.dedup import Decided, Pulse
+from agents.step import Poison
+from streams import codec
+from streams.records import (
+    Alert,
+    AlertBatch,
+    AlertsRecord,
+    Change,
+    ConfigChanged,
+    InputBatch,
+    MemberChange,
+    Rejected,
+    Verdict,
+)
+from streams.redis_tables import Mark, View
+from tests.agents.stage import LOG, T0, Dedup, alert, at, batch, cut, tick
+
+SETTLED = timedelta(days=1)
+LITTLE_MEMORY: dict[str, Any] = {"recent_window": 60, "recent_cap": 12}
+few = settings(max_examples=25, deadline=None, phases=(Phase.explicit, Phase.generate))
+
+
+@st.composite
+def items(draw: st.DrawFn, now: float) -> Alert | Rejected:
+    event_id = f"e{draw(st.integers(0, 40))}"
+    if draw(st.integers(0, 11)) == 0:
+        return Rejected(event_id=event_id, source="test", field="labels", reason="too many")
+    firing = draw(st.booleans())
+    event_at = now - draw(st.sampled_from([0, 0, 1, 30, 700]))
+    ends: float | None = draw(st.sampled_from([None, now + 5, now + 40])) if firing else event_at
+    return alert(
+        draw(st.sampled_from(["a", "b", "c"])),
+        service=draw(st.sampled_from(["api", "db"])),
+        firing=firing,
+        event_at=at(event_at),
+        starts_at=at(event_at) if firing else None,
+        ends_at=at(ends) if ends is not None else None,
+        event_id=event_id,
+        summary=draw(st.sampled_from(["down", "slow"])),
+        key=draw(st.sampled_from(["", "", "mine"])),
+    )
+
+
+@st.composite
+def logs(draw: st.DrawFn) -> list[AlertsRecord]:
+    """A log: batches, ticks and a new configuration, with time that mostly goes on."""
+    now, records = 0.0, list[AlertsRecord]()
+    for _ in range(draw(st.integers(1, 14))):
+        now += draw(st.sampled_from([0, 0.2, 0.4, 2, 20, 70, 1000]))
+        match draw(st.integers(0, 7)):
+            case 0 | 1:
+                records.append(tick(now))
+            case 2 if not any(isinstance(record, ConfigChanged) for record in records):
+                records.append(ConfigChanged(version=2, announced_at=at(now)))
+            case _:
+                records.append(batch(*draw(st.lists(items(now), min_size=1, max_size=5)), seconds=now))
+    return records
+
+
+cuts = st.sets(st.integers(1, 13))
+
+
+def events_in(records: list[AlertsRecord]) -> int:
+    return sum(len(record.items) for record in records if isinstance(record, AlertBatch))
+
+
+def settled(view: View) -> dict[str, dict[str, Any]]:
+    """The tables without what only says how far the rows in Postgres are."""
+    tables: dict[str, dict[str, Any]] = {name: dict(table) for name, table in view.tables.items()}
+    for identity, value in view.tables[PULSES].items():
+        pulse = msgspec.msgpack.decode(value, type=Pulse)
+        tables[PULSES][identity] = msgspec.structs.replace(pulse, row_count=0, row_at=T0, dirty_from=-1)
+    return tables
+
+
+def told(stage: Dedup) -> list[MemberChange]:
+    """Every change that the groups hear, each group's in its order."""
+    changes = [
+        change
+        for record in stage.sent
+        if isinstance(inputs := _inputs(record.value), InputBatch)
+        for change in inputs.items
+    ]
+    return sorted(changes, key=lambda change: change.group)
+
+
+def _inputs(value: bytes) -> InputBatch | None:
+    try:
+        record = codec.decode_inputs(value)
+    except codec.UndecodableRecordError:
+        return None
+    return record if isinstance(record, InputBatch) else None
+
+
+def ran(records: list[AlertsRecord], places: set[int], **changed: Any) -> Dedup:
+    stage = Dedup(**changed)
+    for piece in cut(records, (place for place in places if place < len(records))):
+        stage.step(*piece)
+    return stage
+
+
+@few
+@given(records=logs(), places=cuts)
+def test_however_a_log_is_cut_into_steps_its_tables_verdicts_and_changes_are_the_same(
+    records: list[AlertsRecord], places: set[int]
+) -> None:
+    whole, single, pieces = (ran(records, p, **LITTLE_MEMORY) for p in (set[int](), set(range(1, 14)), places))
+    assert settled(whole.view) == settled(single.view) == settled(pieces.view)
+    assert whole.rows.progress == single.rows.progress == pieces.rows.progress
+    assert whole.rows.verdicts == single.rows.verdicts == pieces.rows.verdicts
+    assert told(whole) == told(single) == told(pieces)
+    assert whole.partition.watermark == single.partition.watermark == pieces.partition.watermark
+
+
+@few
+@given(records=logs(), places=cuts)
+def test_a_partition_that_is_loaded_again_between_any_two_steps_goes_on_as_if_it_was_not(
+    records: list[AlertsRecord], places: set[int]
+) -> None:
+    kept, moved = ran(records, places, **LITTLE_MEMORY), Dedup(**LITTLE_MEMORY)
+    for piece in cut(records, (place for place in places if place < len(records))):
+        moved.partition = _loaded(moved)
+        moved.step(*piece)
+    assert settled(kept.view) == settled(moved.view)
+    assert kept.view.tables[PULSES] == moved.view.tables[PULSES]
+    assert kept.rows.verdicts == moved.rows.verdicts
+    assert (kept.rows.safe, kept.rows.counts) == (moved.rows.safe, moved.rows.counts)
+
+
+def _loaded(stage: Dedup) -> AlertsPartition:
+    """The partition from a copy of its tables, in another order, as a scan of Redis would give them."""
+    tables = {name: dict(reversed(table.items())) for name, table in stage.view.tables.items()}
+    return AlertsPartition.over(
+        View(0, stage.view.mark, tables),
+        pg_applied=stage.view.offset,
+        config_version=stage.partition.config_version,
+        watermark=stage.partition.watermark,
+    )
+
+
+@few
+@given(records=logs(), places=cuts)
+def test_verdicts_add_up_to_the_events_and_agree_with_the_progress(
+    records: list[AlertsRecord], places: set[int]
+) -> None:
+    rows = ran(records, places).rows
+    assert sum(rows.progress.values()) == events_in(records)
+    assert rows.verdict_sums | {Verdict.REDELIVERED: 0} == rows.progress | {Verdict.REDELIVERED: 0}
+
+
+@few
+@given(records=logs(), places=cuts)
+def test_rows_and_what_they_are_behind_hold_every_event(records: list[AlertsRecord], places: set[int]) -> None:
+    stage = ran(records, places)
+    behind = sum(pulse.count - pulse.row_count for pulse in stage.pulses.values())
+    without = stage.rows.progress[Verdict.REJECTED] + stage.rows.progress[Verdict.REDELIVERED]
+    assert sum(stage.rows.counts.values()) + behind == events_in(records) - without
+    dirty = [pulse.dirty_from for pulse in stage.pulses.values() if pulse.dirty_from >= 0]
+    assert stage.rows.safe == min([stage.rows.applied, *(first - 1 for first in dirty)])
+
+
+@few
+@given(records=logs(), places=cuts)
+def test_a_late_tick_brings_every_count_into_its_row_and_ends_what_timed_out(
+    records: list[AlertsRecord], places: set[int]
+) -> None:
+    stage = ran(records, places)
+    stage.step(tick(SETTLED.total_seconds()))
+    assert all(pulse.count == pulse.row_count for pulse in stage.pulses.values())
+    assert all(pulse.firing and pulse.timeout_at is None for pulse in stage.pulses.values())
+    assert stage.rows.safe == stage.rows.applied
+    without = stage.rows.progress[Verdict.REJECTED] + stage.rows.progress[Verdict.REDELIVERED]
+    assert sum(stage.rows.counts.values()) == events_in(records) - without
+
+
+@few
+@given(records=logs(), places=cuts, behind=st.integers(0, 13))
+def test_replaying_what_postgres_has_already_leads_to_the_same_tables(
+    records: list[AlertsRecord], places: set[int], behind: int
+) -> None:
+    there = ran(records, places)
+    stage = ran(records[:behind], set())
+    for record in records[behind:]:
+        stage.step(record, replaying=True)
+    assert settled(stage.view) == settled(there.view)
+    assert told(stage) == told(there)
+
+
+@few
+@given(records=logs(), places=cuts)
+def test_a_partition_rebuilt_from_rows_and_replayed_from_safe_has_the_same_alerts(
+    records: list[AlertsRecord], places: set[int]
+) -> None:
+    records = [record for record in records if not isinstance(record, ConfigChanged)]
+    there = ran(records, places)
+    safe, tables = there.rows.safe, {name: dict[str, bytes]() for name in there.view.tables}
+    newest = dict(sorted(there.rows.alerts))
+    for identity in there.pulses:
+        tables["alerts"][identity], tables[PULSES][identity] = there.rows.alerts[identity, newest[identity]]
+    for row in there.rows.verdicts:
+        if row[3] != Verdict.REJECTED and row[2] <= safe:
+            key, value = agent.chunk_of(row[11], row[2], [agent.event_hash(row[4] or "", event) for event in row[7]])
+            known = tables["recent"].get(key)
+            chunk = agent.decode_chunk(value)
+            ids = agent.decode_chunk(known).ids + chunk.ids if known is not None else chunk.ids
+            tables["recent"][key] = codec.encode(agent.RecentChunk(chunk.at, ids))
+    stage = Dedup(view=View(0, Mark(2, LOG, safe, 1, there.partition.watermark), tables))
+    stage.partition.watermark = there.partition.watermark
+    for record in records[safe + 1 :]:
+        stage.step(record, replaying=True)
+    assert settled(stage.view)[PULSES] == settled(there.view)[PULSES]
+    assert settled(stage.view)["alerts"] == settled(there.view)["alerts"]
+
+
+@few
+@given(records=logs(), places=cuts)
+def test_a_log_that_comes_twice_counts_as_redelivered_and_changes_no_alert(
+    records: list[AlertsRecord], places: set[int]
+) -> None:
+    stage = ran(records, places, recent_window=10**6)
+    before, sent = settled(stage.view), len(told(stage))
+    seen = dict(stage.rows.progress)
+    again = [
+        AlertBatch(accepted_at=at(0), items=tuple(item for item in record.items if isinstance(item, Alert)))
+        for record in records
+        if isinstance(record, AlertBatch)
+    ]
+    stage.step(*again, tick(0))
+    assert settled(stage.view) == before
+    assert len(told(stage)) == sent
+    grown = {verdict: stage.rows.progress[verdict] - seen[verdict] for verdict in Verdict}
+    assert grown[Verdict.REDELIVERED] == sum(len(record.items) for record in again)
+    assert sum(grown.values()) == grown[Verdict.REDELIVERED]
+
+
+@few
+@given(records=logs(), places=cuts, given_up=st.integers(0, 13))
+def test_a_step_that_is_given_up_leaves_the_partition_as_it_was(
+    records: list[AlertsRecord], places: set[int], given_up: int
+) -> None:
+    there, stage = ran(records, places), ran(records[:given_up], places)
+    rest = records[given_up:]
+    before = copy.deepcopy(stage.partition)
+    stage.work(rest).abort()
+    assert stage.partition.view == before.view
+    assert (stage.partition.recent, stage.partition.chunks) == (before.recent, before.chunks)
+    assert (stage.partition.dirty, stage.partition.watermark) == (before.dirty, before.watermark)
+    assert deadlines(stage) == _heap(before)
+    for record in rest:
+        stage.step(record)
+    assert settled(stage.view) == settled(there.view)
+
+
+def deadlines(stage: Dedup) -> list[Any]:
+    return _heap(stage.partition)
+
+
+def _heap(partition: AlertsPartition) -> list[Any]:
+    return sorted(partition.deadlines.entries())
+
+
+def test_an_event_that_cannot_be_handled_is_a_dead_letter_and_the_others_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def decide(known: Pulse | None, event: Alert, **rest: Any) -> Decided:
+        if event.event_id == "bad":
+            raise ZeroDivisionError
+        return rule_decide(known, event, **rest)
+
+    rule_decide = rule.decide
+    monkeypatch.setattr(rule, "decide", decide)
+    stage = Dedup()
+    records = [batch(alert("a"), alert("b", event_id="bad"), alert("c"))]
+    with pytest.raises(Poison) as poison:
+        stage.work(records)
+    assert poison.value.at == (0, 1)
+    sent = stage.step(*records, poisoned={poison.value.at: str(poison.value)})
+    assert stage.rows.progress | {} == dict.fromkeys(Verdict, 0) | {Verdict.NEW: 2, Verdict.REJECTED: 1}
+    assert stage.rows.dead == ["bad"]
+    letters = [codec.decode_rejected(record.value) for record in sent if record.topic == "dead-letters"]
+    assert [letter.event_id for letter in letters] == ["bad"]
+
+
+def test_an_end_that_comes_first_does_not_keep_the_firing_after_it_from_its_groups() -> None:
+    stage = Dedup()
+    stage.step(batch(alert(firing=False, ends_at=at(0))))
+    stage.step(batch(alert(event_at=at(5)), seconds=5))
+    assert [change.change for change in told(stage)] == [Change.FIRED]
+
+
+def test_a_timeout_that_only_a_repeat_brings_ends_the_alert() -> None:
+    stage = Dedup()
+    stage.step(batch(alert()))
+    stage.step(batch(alert(event_at=at(1), ends_at=at(30)), seconds=1))
+    stage.step(tick(29))
+    assert [change.change for change in told(stage)] == [Change.FIRED]
+    stage.step(tick(30))
+    [_, ended] = told(stage)
+    assert (ended.change, ended.ends_at, ended.by_timeout) == (Change.RESOLVED, at(30), True)
+
+
+def test_a_timeout_that_is_moved_again_and_again_keeps_one_deadline() -> None:
+    stage = Dedup()
+    for second in range(200):
+        event = alert(event_at=at(second), ends_at=at(second + 60), summary=f"now {second}")
+        stage.step(batch(event, seconds=second), tick(second))
+    assert len([entry for entry in deadlines(stage) if entry[1] == "timeout"]) == 1
+    assert len(stage.partition.deadlines) < 80
+    stage.step(tick(259))
+    assert [change.change for change in told(stage)].count(Change.RESOLVED) == 1
+
+
+def test_an_alert_that_ended_is_forgotten_after_its_time_and_not_before() -> None:
+    stage = Dedup()
+    stage.step(batch(alert(), seconds=0), batch(alert(firing=False, event_at=at(9), ends_at=at(9)), seconds=9))
+    held = 9 + HELD.total_seconds()
+    stage.step(tick(held - 1))
+    assert len(stage.pulses) == 1
+    stage.step(tick(held))
+    assert stage.pulses == {}
+    assert stage.view.tables["alerts"] == {}
+
+
+def test_an_alert_of_a_new_label_set_leaves_its_old_groups() -> None:
+    stage = Dedup()
+    stage.step(batch(alert("a", service="api", key="k")))
+    stage.step(batch(alert("a", service="db", key="k", event_at=at(5)), seconds=5))
+    changes = {(change.change, change.group_labels["service"]) for change in told(stage)}
+    assert changes == {(Change.FIRED, "api"), (Change.LEFT, "api"), (Change.FIRED, "db")}
+
+
+def test_a_new_configuration_moves_every_firing_alert_even_one_of_the_same_step() -> None:
+    stage = Dedup()
+    stage.step(batch(alert("a")), ConfigChanged(version=2, announced_at=at(1)))
+    assert {(change.change, *change.group_labels) for change in told(stage)} == {
+        (Change.FIRED, "service"),
+        (Change.LEFT, "service"),
+        (Change.FIRED, "alertname"),
+    }
+
+
+def test_an_end_in_the_far_future_does_not_make_the_next_firing_late() -> None:
+    stage = Dedup()
+    stage.step(batch(alert(firing=True)))
+    stage.step(batch(alert(firing=False, event_at=at(301), ends_at=at(10**7)), seconds=1))
+    stage.step(batch(alert(event_at=at(400)), seconds=400))
+    assert [change.change for change in told(stage)] == [Change.FIRED, Change.RESOLVED, Change.FIRED]
+
+
+def test_an_event_refused_twice_in_one_record_counts_twice_in_its_row() -> None:
+    stage = Dedup()
+    refused = Rejected(event_id="r", source="test", field="labels", reason="too many")
+    stage.step(batch(refused, refused))
+    assert stage.rows.verdict_sums[Verdict.REJECTED] == stage.rows.progress[Verdict.REJECTED] == 2
