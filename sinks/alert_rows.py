@@ -9,38 +9,46 @@ import asyncpg
 
 from sinks.postgres import Connection
 
-# Writes each alert's row whole; an older revision never replaces a newer one.
-_UPSERT: Final = """
-INSERT INTO alerts AS mine (identity, occurrence, partition, team, fingerprint, source, status, severity, kind,
-    summary, description, labels, annotations, links, starts_at, ends_at, first_seen_at, last_seen_at,
-    event_count, revision, groups, state, pulse)
-SELECT identity, occurrence, partition, team, fingerprint, source, status, severity, kind,
-    summary, description, labels::jsonb, annotations::jsonb, links::jsonb, starts_at, ends_at, first_seen_at,
-    last_seen_at, event_count, revision, string_to_array(groups, ','), state, pulse
-FROM unnest($1::text[], $2::bigint[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-    $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::timestamptz[],
-    $16::timestamptz[], $17::timestamptz[], $18::timestamptz[], $19::bigint[], $20::bigint[], $21::text[],
-    $22::bytea[], $23::bytea[])
-    AS new(identity, occurrence, partition, team, fingerprint, source, status, severity, kind,
-    summary, description, labels, annotations, links, starts_at, ends_at, first_seen_at, last_seen_at,
-    event_count, revision, groups, state, pulse)
-ON CONFLICT (identity, occurrence) DO UPDATE SET
-    source = excluded.source, status = excluded.status, severity = excluded.severity, kind = excluded.kind,
-    summary = excluded.summary, description = excluded.description, labels = excluded.labels,
-    annotations = excluded.annotations, links = excluded.links, ends_at = excluded.ends_at,
-    last_seen_at = excluded.last_seen_at, event_count = excluded.event_count, revision = excluded.revision,
-    groups = excluded.groups, state = excluded.state, pulse = excluded.pulse, committed_at = clock_timestamp()
-WHERE mine.revision <= excluded.revision
-"""
-
-# Writes counts and last sight of alerts of which only duplicates came.
-_TOUCH: Final = """
-UPDATE alerts AS mine SET last_seen_at = new.last_seen_at, event_count = new.event_count, ends_at = new.ends_at,
-    pulse = new.pulse
-FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::bigint[], $7::bytea[])
-    AS new(identity, occurrence, revision, last_seen_at, ends_at, event_count, pulse)
-WHERE mine.identity = new.identity AND mine.occurrence = new.occurrence AND mine.revision <= new.revision
-    AND mine.event_count <= new.event_count
+# One step's rows: alerts whole (an older revision never replaces a newer one), counts of
+# alerts of which only duplicates came, and verdicts, which the caller has not written before.
+_WRITE: Final = """
+WITH whole AS (
+    INSERT INTO alerts AS mine (identity, occurrence, partition, team, fingerprint, source, status, severity, kind,
+        summary, description, labels, annotations, links, starts_at, ends_at, first_seen_at, last_seen_at,
+        event_count, revision, groups, state, pulse)
+    SELECT identity, occurrence, partition, team, fingerprint, source, status, severity, kind,
+        summary, description, labels::jsonb, annotations::jsonb, links::jsonb, starts_at, ends_at, first_seen_at,
+        last_seen_at, event_count, revision, string_to_array(groups, ','), state, pulse
+    FROM unnest($1::text[], $2::bigint[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+        $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::timestamptz[],
+        $16::timestamptz[], $17::timestamptz[], $18::timestamptz[], $19::bigint[], $20::bigint[], $21::text[],
+        $22::bytea[], $23::bytea[])
+        AS new(identity, occurrence, partition, team, fingerprint, source, status, severity, kind,
+        summary, description, labels, annotations, links, starts_at, ends_at, first_seen_at, last_seen_at,
+        event_count, revision, groups, state, pulse)
+    ON CONFLICT (identity, occurrence) DO UPDATE SET
+        source = excluded.source, status = excluded.status, severity = excluded.severity, kind = excluded.kind,
+        summary = excluded.summary, description = excluded.description, labels = excluded.labels,
+        annotations = excluded.annotations, links = excluded.links, ends_at = excluded.ends_at,
+        last_seen_at = excluded.last_seen_at, event_count = excluded.event_count, revision = excluded.revision,
+        groups = excluded.groups, state = excluded.state, pulse = excluded.pulse, committed_at = clock_timestamp()
+    WHERE mine.revision <= excluded.revision
+), touched AS (
+    UPDATE alerts AS mine SET last_seen_at = new.last_seen_at, event_count = new.event_count, ends_at = new.ends_at,
+        pulse = new.pulse
+    FROM unnest($24::text[], $25::bigint[], $26::bigint[], $27::timestamptz[], $28::timestamptz[], $29::bigint[], $30::bytea[])
+        AS new(identity, occurrence, revision, last_seen_at, ends_at, event_count, pulse)
+    WHERE mine.identity = new.identity AND mine.occurrence = new.occurrence AND mine.revision <= new.revision
+        AND mine.event_count <= new.event_count
+)
+INSERT INTO verdicts (log_id, partition, "offset", verdict, identity, occurrence, events, event_ids, reason, via,
+    accepted_at, decided_at)
+SELECT log_id, partition, "offset", verdict, identity, occurrence, events, string_to_array(event_ids, E'\\x1f'),
+    reason, via, accepted_at, decided_at
+FROM unnest($31::text[], $32::int[], $33::bigint[], $34::text[], $35::text[], $36::bigint[], $37::int[], $38::text[],
+    $39::text[], $40::text[], $41::timestamptz[], $42::timestamptz[])
+    AS new(log_id, partition, "offset", verdict, identity, occurrence, events, event_ids, reason, via, accepted_at,
+    decided_at)
 """
 
 # Keeps what was refused; the same event refused again changes nothing.
@@ -60,8 +68,8 @@ ORDER BY identity, occurrence DESC
 
 # The event ids that a partition has seen since a time.
 _RECENT: Final = """
-SELECT log_id, decided_at, "offset", identity, event_ids FROM verdicts
-WHERE partition = $1 AND decided_at > $2 AND verdict <> 'rejected' ORDER BY decided_at
+SELECT log_id, decided_at, "offset", coalesce(identity, '') AS identity, event_ids FROM verdicts
+WHERE partition = $1 AND decided_at > $2 ORDER BY decided_at
 """
 
 
@@ -122,23 +130,22 @@ class DeadRow:
     received_at: datetime
 
 
-VerdictRow = tuple[str, int, int, str, str | None, int | None, int, list[str], str, str, datetime, datetime]
-"""log_id, partition, offset, verdict, identity, occurrence, events, event_ids, reason, via, accepted_at, decided_at."""
+@dataclass(frozen=True, slots=True)
+class VerdictRow:
+    """One row of `verdicts`; `event_ids` are joined by U+001F."""
 
-_VERDICT_COLUMNS: Final = (
-    "log_id",
-    "partition",
-    "offset",
-    "verdict",
-    "identity",
-    "occurrence",
-    "events",
-    "event_ids",
-    "reason",
-    "via",
-    "accepted_at",
-    "decided_at",
-)
+    log_id: str
+    partition: int
+    offset: int
+    verdict: str
+    identity: str | None
+    occurrence: int | None
+    events: int
+    event_ids: str
+    reason: str
+    via: str
+    accepted_at: datetime
+    decided_at: datetime
 
 
 def columns(rows: Sequence[object], record: type) -> list[list[object]]:
@@ -146,16 +153,13 @@ def columns(rows: Sequence[object], record: type) -> list[list[object]]:
     return [[getattr(row, name) for row in rows] for name in record.__slots__]  # type: ignore[attr-defined]
 
 
-async def upsert(conn: Connection, rows: Sequence[AlertRow]) -> None:
-    """Write alerts whole."""
-    if rows:
-        await conn.execute(_UPSERT, *columns(rows, AlertRow))
-
-
-async def touch(conn: Connection, rows: Sequence[TouchRow]) -> None:
-    """Write the counts of alerts of which only duplicates came."""
-    if rows:
-        await conn.execute(_TOUCH, *columns(rows, TouchRow))
+async def write(
+    conn: Connection, whole: Sequence[AlertRow], touched: Sequence[TouchRow], verdicts: Sequence[VerdictRow]
+) -> None:
+    """Write a step's rows in one round trip."""
+    if whole or touched or verdicts:
+        parts = (*columns(whole, AlertRow), *columns(touched, TouchRow), *columns(verdicts, VerdictRow))
+        await conn.execute(_WRITE, *parts)
 
 
 async def bury(conn: Connection, rows: Sequence[DeadRow]) -> None:
@@ -164,10 +168,9 @@ async def bury(conn: Connection, rows: Sequence[DeadRow]) -> None:
         await conn.execute(_DEAD, *columns(rows, DeadRow))
 
 
-async def add_verdicts(conn: Connection, rows: Sequence[VerdictRow]) -> None:
-    """Append verdicts; the caller left out what is applied already, so COPY repeats nothing."""
-    if rows:
-        await conn.copy_records_to_table("verdicts", records=rows, columns=_VERDICT_COLUMNS)
+def joined(event_ids: Sequence[str]) -> str:
+    """Event ids as one text; the separator inside an id becomes U+FFFD."""
+    return "\x1f".join(event_id.replace("\x1f", "\ufffd") for event_id in event_ids)
 
 
 async def rebuild(conn: Connection, partition: int, held_since: datetime) -> list["asyncpg.Record"]:
