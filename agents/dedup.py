@@ -671,17 +671,23 @@ class DedupWork:
 
 def _poison(item: Alert | Rejected, why: str) -> Rejected:
     if isinstance(item, Rejected):
-        return msgspec.structs.replace(item, reason=f"{item.reason}; {why}", body=b"")
+        texts = {name: _storable(getattr(item, name)) for name in ("event_id", "team", "source", "field", "content_type")}
+        return msgspec.structs.replace(item, **texts, reason=f"{item.reason}; {why}", body=b"")
     return Rejected(
-        event_id=item.event_id,
+        event_id=_storable(item.event_id),
         source="poison",
         field="",
         reason=f"could not be handled: {why}",
         body=codec.encode(item)[:65536],
         content_type=PACKED_ALERT,
-        team=item.team,
+        team=_storable(item.team),
         replay_of=item.replay_of,
     )
+
+
+def _storable(text: str) -> str:
+    """What made an item be refused must not make its dead letter be refused too."""
+    return text.replace("\x00", "\ufffd")
 
 
 def _row(identity: str, partition: int, state: AlertState, pulse: Pulse) -> AlertRow:
