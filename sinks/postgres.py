@@ -13,6 +13,7 @@ Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 TRANSIENT: Final = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what asyncpg raises when a connection is cut between two of its states
     asyncpg.TransactionRollbackError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
