@@ -6,12 +6,14 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import asyncpg
 import click
 
 from streams.settings import Settings, SettingsError
+
+T = TypeVar("T")
 
 
 def _settings() -> Settings:
@@ -199,9 +201,78 @@ def check_config(path: Path, labels: tuple[str, ...]) -> None:
             click.echo(f"  {route.id} -> {route.receiver}, group {routing.group_labels(route, pairs)}")
 
 
-def _tell(job: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
+@main.group()
+def dlq() -> None:
+    """Look at events that were refused; replay them once the cause is mended, or drop them.
+
+    Exit codes: 0 done, 1 something was refused again, 2 no such dead letter.
+    """
+
+
+@dlq.command("list")
+@click.option("--source", help="only events of this source")
+@click.option("--state", type=click.Choice(["waiting", "replayed", "dropped", "all"]), default="waiting")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="everything but the bodies, as JSON")
+def dlq_list(**chosen: Any) -> None:  # noqa: ANN401 - the options
+    """List dead letters, the newest first."""
+    from agents.dlq import list_letters  # noqa: PLC0415 - each command loads only what it needs
+
+    sys.exit(_tell(lambda settings: list_letters(settings, **chosen)))
+
+
+@dlq.command("show")
+@click.argument("event_id")
+@click.option("--raw", is_flag=True, help="only the body, as it came: mend it and replay it with --body")
+def dlq_show(event_id: str, raw: bool) -> None:  # noqa: FBT001 - click passes options so
+    """Show why an event was refused, and what it said."""
+    from agents.dlq import show_letter  # noqa: PLC0415 - each command loads only what it needs
+
+    sys.exit(_tell(lambda settings: show_letter(settings, event_id, raw=raw)))
+
+
+@dlq.command("replay")
+@click.argument("event_ids", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="every dead letter that waits")
+@click.option("--source", help="with --all: only events of this source")
+@click.option("--body", type=click.File("rb"), help="judge this body instead of the kept one")
+@click.option("--wait", type=click.FloatRange(0), default=30.0, show_default=True, help="seconds, for the verdicts")
+def dlq_replay(event_ids: tuple[str, ...], every: bool, source: str | None, body: Any, wait: float) -> None:  # noqa: ANN401, FBT001 - click passes options so
+    """Judge events again and let them take their way; each keeps its event id and counts once."""
+    from agents.dlq import replay_letters  # noqa: PLC0415 - each command loads only what it needs
+
+    _meant(event_ids, every=every, source=source)
+    if body is not None and len(event_ids) != 1:
+        raise click.UsageError("--body belongs to exactly one EVENT_ID")
+    mended = body.read() if body is not None else None
+    sys.exit(
+        _tell(lambda settings: replay_letters(settings, event_ids, every=every, source=source, body=mended, wait=wait))
+    )
+
+
+@dlq.command("drop")
+@click.argument("event_ids", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="every dead letter that waits")
+@click.option("--source", help="with --all: only events of this source")
+@click.option("--yes", "sure", is_flag=True, help="do not ask")
+def dlq_drop(event_ids: tuple[str, ...], every: bool, source: str | None, sure: bool) -> None:  # noqa: FBT001 - click passes options so
+    """Give dead letters up: they stay refused, and are no longer waiting."""
+    from agents.dlq import drop_letters  # noqa: PLC0415 - each command loads only what it needs
+
+    _meant(event_ids, every=every, source=source)
+    sys.exit(_tell(lambda settings: drop_letters(settings, event_ids, every=every, source=source, sure=sure)))
+
+
+def _meant(event_ids: tuple[str, ...], *, every: bool, source: str | None) -> None:
+    if every == bool(event_ids):
+        raise click.UsageError("name EVENT_IDs, or say --all; `incidents dlq list` lists them")
+    if source is not None and not every:
+        raise click.UsageError("--source belongs to --all")
+
+
+def _tell(job: Callable[[Settings], Coroutine[Any, Any, T]]) -> T:
     try:
-        _run(job(_settings()))
+        return cast("T", _run(job(_settings())))
     except (TimeoutError, OSError, RuntimeError, asyncpg.PostgresError) as error:
         raise click.ClickException(f"{type(error).__name__}: {error}") from error
     except Exception as error:

@@ -127,7 +127,9 @@ _LAWS: Final = {
     Law.DEAD_LETTERS: """
         SELECT coalesce(d.event_id, v.event_id)
         FROM (SELECT event_id FROM decided WHERE verdict = 'rejected') v
-        FULL JOIN (SELECT event_id FROM dead_letters WHERE starts_with(event_id, $1)) d USING (event_id)
+        FULL JOIN (
+            SELECT event_id FROM dead_letters WHERE starts_with(event_id, $1) AND state <> 'replayed'
+        ) d USING (event_id)
         WHERE d.event_id IS NULL OR v.event_id IS NULL
     """,
     Law.LINKS: """

@@ -19,7 +19,7 @@ _SUMS: Final = """
     FROM stream_progress WHERE topic = 'alerts' OR topic LIKE '%-alerts'
 """
 _ROWS: Final = "SELECT verdict, sum(events)::bigint AS events FROM verdicts WHERE committed_at >= $1 GROUP BY verdict"
-_DEAD: Final = "SELECT count(*) FROM dead_letters WHERE changed_at >= $1"
+_DEAD: Final = "SELECT count(*) FROM dead_letters WHERE changed_at >= $1 AND state <> 'replayed'"
 _INCIDENTS: Final = "SELECT status, count(*) AS incidents FROM incidents GROUP BY status"
 _POLL_S: Final = 0.25
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from streams.records import AlertBody, AlertsRecord, InputsRecord, Rejected, TaskHint
+from streams.records import Alert, AlertBody, AlertsRecord, InputsRecord, Rejected, TaskHint
 
 T = TypeVar("T")
 
@@ -22,6 +22,7 @@ _alerts = msgspec.msgpack.Decoder(AlertsRecord)
 _inputs = msgspec.msgpack.Decoder(InputsRecord)
 _hint = msgspec.msgpack.Decoder(TaskHint)
 _rejected = msgspec.msgpack.Decoder(Rejected)
+_alert = msgspec.msgpack.Decoder(Alert)
 _body = msgspec.msgpack.Decoder(AlertBody)
 
 encode = _encoder.encode
@@ -47,6 +48,11 @@ def decode_hint(data: bytes) -> TaskHint:
 def decode_rejected(data: bytes) -> Rejected:
     """Read one record of `dead-letters`."""
     return _decoded(_rejected, data)
+
+
+def decode_alert(data: bytes) -> Alert:
+    """Read one packed alert, as a dead letter keeps it."""
+    return _decoded(_alert, data)
 
 
 def decode_body(data: bytes) -> AlertBody:

@@ -1,0 +1,110 @@
+"""Dead letters as people read them: one line, a table, a body as far as it can be decoded. Pure.
+
+All of it came from outside, so nothing that could steer a terminal is let through.
+"""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from sinks.dead_letter_rows import PACKED_ALERT, Letter
+from streams import codec
+from streams.records import Alert, AlertBatch
+
+_DUMPED: Final = 512
+_WIDEST: Final = {"event_id": 44, "source": 24, "reason": 1000}
+_COLUMNS: Final = ("event_id", "received_at", "state", "source", "via", "size", "reason")
+
+
+def printable(text: str) -> str:
+    """The text on one line, control and formatting characters escaped."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in _valid(text))
+
+
+def line_of(letter: Letter) -> dict[str, Any]:
+    """What a list says of a letter."""
+    return {
+        "event_id": letter.event_id,
+        "state": letter.state.value,
+        "received_at": letter.received_at.isoformat(timespec="milliseconds"),
+        "changed_at": letter.changed_at.isoformat(timespec="milliseconds"),
+        "source": letter.source,
+        "via": letter.via,
+        "team": letter.team,
+        "field": letter.field,
+        "reason": letter.reason,
+        "content_type": letter.content_type,
+        "size": letter.size,
+    }
+
+
+def table_of(letters: Sequence[Letter], *, narrow: bool) -> Iterator[str]:
+    """The letters in columns; `narrow` cuts what is too wide for the terminal."""
+    lines = [[printable(str(line_of(letter)[name])) for name in _COLUMNS] for letter in letters]
+    lines.insert(0, [name.replace("_", " ") for name in _COLUMNS])
+    if narrow:
+        lines = [
+            [_cut(cell, _WIDEST.get(name, 40)) for name, cell in zip(_COLUMNS, line, strict=True)] for line in lines
+        ]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        row = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        yield _cut(row, shutil.get_terminal_size().columns) if narrow else row
+
+
+def body_text(letter: Letter) -> str:
+    """The body as JSON where it is JSON or one of our records, else as text, else in hexadecimal digits."""
+    value = _value(letter)
+    if value is not None:
+        return _shown(msgspec.json.format(msgspec.json.encode(value, order="deterministic")).decode())
+    try:
+        msgspec.json.decode(letter.body)
+        return _shown(msgspec.json.format(letter.body).decode())
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        pass
+    try:
+        return _shown(letter.body.decode())
+    except UnicodeDecodeError:
+        rest = f"\n... {letter.size - _DUMPED} bytes more; --raw gives all" if letter.size > _DUMPED else ""
+        return letter.body[:_DUMPED].hex(" ", 4) + rest
+
+
+def _value(letter: Letter) -> Any:  # noqa: ANN401 - whatever JSON can say
+    """One of our own records as plain values; None when the body is none."""
+    try:
+        if letter.content_type == PACKED_ALERT:
+            return _alert(codec.decode_alert(letter.body))
+        if letter.via == "kafka":
+            record = codec.decode_alerts(letter.body)
+            items = record.items if isinstance(record, AlertBatch) else ()
+            return [_alert(item) for item in items if isinstance(item, Alert)]
+    except (ValueError, msgspec.MsgspecError):
+        return None
+    return None
+
+
+def _alert(alert: Alert) -> dict[str, Any]:
+    header = {name: getattr(alert, name) for name in Alert.__struct_fields__}
+    body = codec.decode_body(alert.body)
+    return {
+        **header,
+        "content": alert.content.hex(),
+        "body": {
+            **{name: getattr(body, name) for name in body.__struct_fields__},
+            "links": [{"href": link.href, "text": link.text} for link in body.links],
+        },
+    }
+
+
+def _shown(text: str) -> str:
+    return "\n".join(printable(line.expandtabs()) for line in text.split("\n"))
+
+
+def _valid(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: max(0, width - 1)] + "…"
