@@ -593,7 +593,7 @@ class DedupWork:
     def verdict_rows(self) -> list[VerdictRow]:
         """One row for each alert, verdict and record."""
         return [
-            (
+            VerdictRow(
                 self.logic.log_id,
                 self.partition.view.partition,
                 offset,
@@ -601,7 +601,7 @@ class DedupWork:
                 identity if verdict is not Verdict.REJECTED else None,
                 occurrence if verdict is not Verdict.REJECTED else None,
                 self._sizes[(offset, verdict, identity, occurrence, reason)],
-                ids,
+                alert_rows.joined(ids),
                 reason.replace("\x00", "\ufffd"),
                 via,
                 accepted_at,

@@ -116,20 +116,27 @@ class IncidentsLogic:
 
     async def write(self, conn: Connection, works: Sequence["IncidentsWork"]) -> None:
         """Write incidents, groups, tasks and their story; links last."""
-        await incident_rows.upsert(conn, [row for work in works for row in work.incident_rows()])
-        await incident_rows.put_groups(
-            conn, [row for work in works for row in work.group_rows()], [key for work in works for key in work.gone]
-        )
+        incidents = [row for work in works for row in work.incident_rows()]
         notices = [notice for work in works for notice in work.notices]
+        if notices or len({row.group_key for row in incidents}) < len(incidents):
+            # Tasks refer to their incident, and of two incidents of a group the first must end first.
+            await incident_rows.upsert(conn, incidents)
+            incidents = []
         if notices:
             await task_rows.insert(conn, notices, [task for work in works for task in work.tasks])
         heard = [uuid.UUID(task) for work in works for task in work.heard]
         if heard:
             await conn.execute(task_rows.MARK_TOLD, heard)
-        await incident_rows.add_timeline(conn, [row for work in works for row in work.timeline])
-        await incident_rows.add_decisions(conn, [row for work in works for row in work.decisions])
         await alert_rows.bury(conn, [row for work in works for row in work.dead_rows()])
-        await incident_rows.link(conn, [row for work in works for row in work.links()])
+        await incident_rows.forget_groups(conn, [key for work in works for key in work.gone])
+        await incident_rows.write(
+            conn,
+            incidents,
+            [row for work in works for row in work.group_rows()],
+            [row for work in works for row in work.timeline],
+            [row for work in works for row in work.decisions],
+            [row for work in works for row in work.links()],
+        )
 
     def route_of(self, route_id: str, version: int) -> Route:
         """The route of a group, which may be of a version that this partition has not applied yet."""
@@ -425,7 +432,7 @@ class IncidentsWork:
     def _decide(
         self, key: str, group: GroupState, decision: str, reason: str, detail: dict[str, Any], identity: str | None
     ) -> None:
-        row = (
+        row = DecisionRow(
             key,
             group.revision * 1024 + len(self.decisions) % 1024,
             group.incident_id,

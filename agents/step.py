@@ -341,19 +341,21 @@ class StepRunner:
 
     async def _write(self, works: Sequence[tuple[Work, int]]) -> None:
         started = time.perf_counter()
-        numbers = [work.partition.view.partition for work, _ in works]
+        steps = [work.advance(offset) for work, offset in works]
         async with self.pool.acquire(timeout=2) as conn, conn.transaction():
-            locked = await postgres.lock(conn, self.log_id, self.logic.topic, numbers)
-            fenced = [work.partition.view.partition for work, _ in works if not _mine(work, locked)]
-            if fenced:
-                raise FencedError(f"{self.logic.topic}/{fenced}: a newer owner has these partitions")
-            # A commit whose answer was lost went through: applied has reached the offset already.
-            todo = [(work, offset) for work, offset in works if locked[work.partition.view.partition][1] < offset]
-            if todo:
-                steps = [work.advance(offset) for work, offset in todo]
-                await postgres.advance(conn, self.log_id, self.logic.topic, steps)
-                await self.logic.write(conn, [work for work, _ in todo])
+            moved = await postgres.advance(conn, self.log_id, self.logic.topic, steps)
+            if len(moved) < len(steps):
+                await self._refuse_fenced(conn, [step for step in steps if step.partition not in moved])
+            await self.logic.write(conn, [work for work, _ in works if work.partition.view.partition in moved])
         self._observe("postgres", started)
+
+    async def _refuse_fenced(self, conn: Connection, left: Sequence[Advance]) -> None:
+        """What did not move is fenced, or was committed before although the answer was lost."""
+        numbers = [step.partition for step in left]
+        current = await postgres.current_epochs(conn, self.log_id, self.logic.topic, numbers)
+        fenced = [step.partition for step in left if current.get(step.partition, (-1, -1))[0] != step.epoch]
+        if fenced:
+            raise FencedError(f"{self.logic.topic}/{fenced}: a newer owner has these partitions")
 
     async def _patiently(self, dependency: str, action: Callable[[], Awaitable[None]]) -> None:
         """Do it until it is done, waiting by name for a dependency that is away.
@@ -384,8 +386,3 @@ class StepRunner:
 
     def _observe(self, part: str, started: float) -> None:
         metrics.step_seconds.labels(self.name, part).observe(time.perf_counter() - started)
-
-
-def _mine(work: Work, locked: Mapping[int, tuple[int, int]]) -> bool:
-    number = work.partition.view.partition
-    return number in locked and locked[number][0] == work.partition.view.epoch

@@ -36,7 +36,8 @@ WITH whole AS (
 ), touched AS (
     UPDATE alerts AS mine SET last_seen_at = new.last_seen_at, event_count = new.event_count, ends_at = new.ends_at,
         pulse = new.pulse
-    FROM unnest($24::text[], $25::bigint[], $26::bigint[], $27::timestamptz[], $28::timestamptz[], $29::bigint[], $30::bytea[])
+    FROM unnest($24::text[], $25::bigint[], $26::bigint[], $27::timestamptz[], $28::timestamptz[], $29::bigint[],
+        $30::bytea[])
         AS new(identity, occurrence, revision, last_seen_at, ends_at, event_count, pulse)
     WHERE mine.identity = new.identity AND mine.occurrence = new.occurrence AND mine.revision <= new.revision
         AND mine.event_count <= new.event_count

@@ -31,38 +31,63 @@ ON CONFLICT (id) DO UPDATE SET
 WHERE mine.revision < excluded.revision
 """
 
-# Links occurrences of alerts to incidents. Last of a step: its clock is what latency is measured by.
-_LINK: Final = """
+# One step's rows. Links come last: their clock is what latency is measured by. Older
+# revisions replace nothing, and a timeline line that is there stays as it is.
+_WRITE: Final = """
+WITH people_see AS (
+    INSERT INTO incidents AS mine (id, title, description, severity, status, created_at, updated_at, team, kind,
+        predecessor_id, group_key, group_labels, route, receiver, partition, revision, reopened, acknowledged_at,
+        resolved_at)
+    SELECT id::uuid, title, description, severity, status, created_at, updated_at, team, kind,
+        nullif(predecessor_id, '')::uuid, group_key, group_labels::jsonb, route, receiver, partition, revision,
+        reopened,
+        acknowledged_at, resolved_at
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[],
+        $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::int[],
+        $16::bigint[], $17::int[], $18::timestamptz[], $19::timestamptz[])
+        AS new(id, title, description, severity, status, created_at, updated_at, team, kind, predecessor_id, group_key,
+        group_labels, route, receiver, partition, revision, reopened, acknowledged_at, resolved_at)
+    ON CONFLICT (id) DO UPDATE SET
+        title = excluded.title, description = excluded.description, severity = excluded.severity,
+        status = excluded.status, updated_at = excluded.updated_at, kind = excluded.kind, route = excluded.route,
+        receiver = excluded.receiver, revision = excluded.revision, reopened = excluded.reopened,
+        acknowledged_at = excluded.acknowledged_at, resolved_at = excluded.resolved_at, committed_at = clock_timestamp()
+    WHERE mine.revision < excluded.revision
+), kept AS (
+    INSERT INTO groups AS mine (group_key, partition, team, route, labels, revision, state, updated_at)
+    SELECT group_key, partition, team, route, labels::jsonb, revision, state, updated_at
+    FROM unnest($20::text[], $21::int[], $22::text[], $23::text[], $24::text[], $25::bigint[], $26::bytea[],
+        $27::timestamptz[])
+        AS new(group_key, partition, team, route, labels, revision, state, updated_at)
+    ON CONFLICT (group_key) DO UPDATE SET
+        route = excluded.route, revision = excluded.revision, state = excluded.state, updated_at = excluded.updated_at
+    WHERE mine.revision < excluded.revision
+), told AS (
+    INSERT INTO timeline (incident_id, seq, at, event, actor, detail)
+    SELECT incident_id::uuid, seq, at, event, actor, detail::jsonb
+    FROM unnest($28::text[], $29::bigint[], $30::timestamptz[], $31::text[], $32::text[], $33::text[])
+        AS new(incident_id, seq, at, event, actor, detail)
+    ON CONFLICT DO NOTHING
+), decided AS (
+    INSERT INTO decisions (group_key, seq, incident_id, identity, decision, reason, detail, decided_at)
+    SELECT group_key, seq, incident_id::uuid, identity, decision, reason, detail::jsonb, decided_at
+    FROM unnest($34::text[], $35::bigint[], $36::text[], $37::text[], $38::text[], $39::text[], $40::text[],
+        $41::timestamptz[])
+        AS new(group_key, seq, incident_id, identity, decision, reason, detail, decided_at)
+)
 INSERT INTO incident_alerts AS mine (incident_id, identity, occurrence, group_key, partition, firing, revision,
     joined_at, ended_at, state)
 SELECT incident_id::uuid, identity, occurrence, group_key, partition, firing, revision, joined_at, ended_at, state
-FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::int[], $6::bool[], $7::bigint[], $8::timestamptz[],
-    $9::timestamptz[], $10::bytea[])
+FROM unnest($42::text[], $43::text[], $44::bigint[], $45::text[], $46::int[], $47::bool[], $48::bigint[],
+    $49::timestamptz[],
+    $50::timestamptz[], $51::bytea[])
     AS new(incident_id, identity, occurrence, group_key, partition, firing, revision, joined_at, ended_at, state)
 ON CONFLICT (incident_id, identity, occurrence) DO UPDATE SET
     firing = excluded.firing, revision = excluded.revision, ended_at = excluded.ended_at, state = excluded.state
 WHERE mine.revision <= excluded.revision
 """
 
-# Adds to timelines; a line that is there stays as it is.
-_TIMELINE: Final = """
-INSERT INTO timeline (incident_id, seq, at, event, actor, detail)
-SELECT incident_id::uuid, seq, at, event, actor, detail::jsonb
-FROM unnest($1::text[], $2::bigint[], $3::timestamptz[], $4::text[], $5::text[], $6::text[])
-    AS new(incident_id, seq, at, event, actor, detail)
-ON CONFLICT DO NOTHING
-"""
-
-# Writes group states; an older revision never replaces a newer one.
-_GROUPS: Final = """
-INSERT INTO groups AS mine (group_key, partition, team, route, labels, revision, state, updated_at)
-SELECT group_key, partition, team, route, labels::jsonb, revision, state, updated_at
-FROM unnest($1::text[], $2::int[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bytea[], $8::timestamptz[])
-    AS new(group_key, partition, team, route, labels, revision, state, updated_at)
-ON CONFLICT (group_key) DO UPDATE SET
-    route = excluded.route, revision = excluded.revision, state = excluded.state, updated_at = excluded.updated_at
-WHERE mine.revision < excluded.revision
-"""
+_CLOSED: Final = frozenset({"resolved", "merged"})
 
 _FORGET_GROUPS: Final = "DELETE FROM groups WHERE group_key = ANY($1::text[])"
 
@@ -74,19 +99,19 @@ _REBUILD_MEMBERS: Final = """
 SELECT group_key, identity, state FROM incident_alerts WHERE partition = $1 AND state IS NOT NULL
 """
 
-_DECISION_COLUMNS: Final = (
-    "group_key",
-    "seq",
-    "incident_id",
-    "identity",
-    "decision",
-    "reason",
-    "detail",
-    "decided_at",
-)
 
-DecisionRow = tuple[str, int, str, str | None, str, str, str, datetime]
-"""group_key, seq, incident_id, identity, decision, reason, detail (JSON), decided_at."""
+@dataclass(frozen=True, slots=True)
+class DecisionRow:
+    """One row of `decisions`; `detail` is JSON."""
+
+    group_key: str
+    seq: int
+    incident_id: str
+    identity: str | None
+    decision: str
+    reason: str
+    detail: str
+    decided_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,38 +182,34 @@ class GroupRow:
 
 
 async def upsert(conn: Connection, rows: Sequence[IncidentRow]) -> None:
-    """Write incidents: those that end before those that open, as one group may have one of each."""
-    ended = [row for row in rows if row.status in {"resolved", "merged"}]
-    open_ones = [row for row in rows if row.status not in {"resolved", "merged"}]
+    """Write incidents alone: those that end before those that open, as one group may have one of each."""
+    ended = [row for row in rows if row.status in _CLOSED]
+    open_ones = [row for row in rows if row.status not in _CLOSED]
     for part in (ended, open_ones):
         if part:
             await conn.execute(_UPSERT, *columns(part, IncidentRow))
 
 
-async def link(conn: Connection, rows: Sequence[LinkRow]) -> None:
-    """Link alerts to incidents."""
-    if rows:
-        await conn.execute(_LINK, *columns(rows, LinkRow))
+async def write(
+    conn: Connection,
+    incidents: Sequence[IncidentRow],
+    groups: Sequence[GroupRow],
+    timeline: Sequence[TimelineRow],
+    decisions: Sequence[DecisionRow],
+    links: Sequence[LinkRow],
+) -> None:
+    """Write a step's rows in one round trip; no group may have two of the incidents."""
+    kinds = (IncidentRow, GroupRow, TimelineRow, DecisionRow, LinkRow)
+    rows = (incidents, groups, timeline, decisions, links)
+    if any(rows):
+        parts = (column for part, kind in zip(rows, kinds, strict=True) for column in columns(part, kind))
+        await conn.execute(_WRITE, *parts)
 
 
-async def add_timeline(conn: Connection, rows: Sequence[TimelineRow]) -> None:
-    """Append to timelines."""
-    if rows:
-        await conn.execute(_TIMELINE, *columns(rows, TimelineRow))
-
-
-async def put_groups(conn: Connection, rows: Sequence[GroupRow], gone: Sequence[str]) -> None:
-    """Write group states, and drop those that are gone."""
-    if rows:
-        await conn.execute(_GROUPS, *columns(rows, GroupRow))
+async def forget_groups(conn: Connection, gone: Sequence[str]) -> None:
+    """Drop groups that are gone."""
     if gone:
         await conn.execute(_FORGET_GROUPS, list(gone))
-
-
-async def add_decisions(conn: Connection, rows: Sequence[DecisionRow]) -> None:
-    """Append decisions; the caller left out what is applied already."""
-    if rows:
-        await conn.copy_records_to_table("decisions", records=rows, columns=_DECISION_COLUMNS)
 
 
 async def rebuild_groups(conn: Connection, partition: int) -> list["asyncpg.Record"]:

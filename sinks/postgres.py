@@ -50,13 +50,7 @@ _CURRENT: Final = """
 SELECT partition, epoch, applied FROM stream_progress WHERE log_id = $1 AND topic = $2 AND partition = ANY($3::int[])
 """
 
-# Locks a step's progress rows in a fixed order; another epoch in one of them fences the step.
-_LOCK: Final = """
-SELECT partition, epoch, applied FROM stream_progress
-WHERE log_id = $1 AND topic = $2 AND partition = ANY($3::int[]) ORDER BY partition FOR NO KEY UPDATE
-"""
-
-# Moves the locked rows on and adds the step's sums.
+# Moves rows on that are still this owner's and not that far yet, and adds the step's sums.
 _ADVANCE: Final = """
 UPDATE stream_progress AS mine SET
     applied = step.applied, safe = step.safe, config_version = step.config_version, watermark = step.watermark,
@@ -66,11 +60,13 @@ UPDATE stream_progress AS mine SET
     duplicate = mine.duplicate + step.duplicate, late = mine.late + step.late,
     rejected = mine.rejected + step.rejected, redelivered = mine.redelivered + step.redelivered,
     updated_at = clock_timestamp()
-FROM unnest($3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::timestamptz[], $8::bigint[], $9::bigint[],
-            $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[])
-    AS step(partition, applied, safe, config_version, watermark,
+FROM unnest($3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::timestamptz[], $9::bigint[],
+            $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[])
+    AS step(partition, epoch, applied, safe, config_version, watermark,
             new, changed, resolved, duplicate, late, rejected, redelivered)
 WHERE mine.log_id = $1 AND mine.topic = $2 AND mine.partition = step.partition
+    AND mine.epoch = step.epoch AND mine.applied < step.applied
+RETURNING mine.partition
 """
 
 
@@ -103,6 +99,10 @@ class Advance:
     counts: tuple[int, int, int, int, int, int, int] = (0, 0, 0, 0, 0, 0, 0)
 
 
+async def _keep(_: Connection) -> None:
+    """Sessions keep nothing between uses here, so giving one back needs no round trip."""
+
+
 async def open_pool(database_url: str, *, size: int, statement_timeout_ms: int, name: str) -> "asyncpg.Pool":
     """A pool whose statements and idle transactions end by themselves."""
     return await asyncpg.create_pool(
@@ -112,6 +112,7 @@ async def open_pool(database_url: str, *, size: int, statement_timeout_ms: int, 
         command_timeout=statement_timeout_ms / 1000 + 1,
         timeout=3,
         max_inactive_connection_lifetime=60,
+        reset=_keep,
         server_settings={
             "application_name": name,
             "statement_timeout": str(statement_timeout_ms),
@@ -149,23 +150,23 @@ async def current_epochs(
     return {row["partition"]: (row["epoch"], row["applied"]) for row in rows}
 
 
-async def lock(conn: Connection, log_id: str, topic: str, partitions: Sequence[int]) -> dict[int, tuple[int, int]]:
-    """Lock the progress rows until the transaction ends; (epoch, applied) of each."""
-    rows = await conn.fetch(_LOCK, log_id, topic, list(partitions))
-    return {row["partition"]: (row["epoch"], row["applied"]) for row in rows}
+async def advance(conn: Connection, log_id: str, topic: str, steps: Sequence[Advance]) -> set[int]:
+    """Lock progress rows until the transaction ends and move them on.
 
-
-async def advance(conn: Connection, log_id: str, topic: str, steps: Sequence[Advance]) -> None:
-    """Move locked progress rows on."""
+    Only rows that have the step's epoch and are behind its offset move; their
+    partitions come back. Another epoch means that the step is fenced.
+    """
     counts = zip(*(step.counts for step in steps), strict=True)
-    await conn.execute(
+    rows = await conn.fetch(
         _ADVANCE,
         log_id,
         topic,
         [step.partition for step in steps],
+        [step.epoch for step in steps],
         [step.applied for step in steps],
         [step.safe for step in steps],
         [step.config_version for step in steps],
         [step.watermark for step in steps],
         *(list(column) for column in counts),
     )
+    return {row["partition"] for row in rows}
