@@ -77,3 +77,16 @@ async def test_a_message_that_comes_twice_is_redelivered_and_counts_once(system:
     after = await system.totals()
     grown = {name: after[name] - before[name] for name in ("received", "new", "resolved", "redelivered", "duplicate")}
     assert grown == {"received": 4, "new": 1, "resolved": 1, "redelivered": 2, "duplicate": 0}
+
+
+async def test_a_bad_message_that_comes_twice_is_refused_once(system: System, service: str) -> None:
+    before = await system.totals()
+    for _ in range(2):
+        await system.publish(b"not an alert", f"{service}-bad")
+
+    async def grown() -> dict[str, int] | None:
+        after = await system.totals()
+        found = {name: after[name] - before[name] for name in ("received", "rejected", "redelivered")}
+        return found if found["received"] == 2 else None
+
+    assert await until(grown, "both were received") == {"received": 2, "rejected": 1, "redelivered": 1}
