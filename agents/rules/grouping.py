@@ -10,7 +10,7 @@ from datetime import datetime
 
 import msgspec
 
-from agents.rules.incident import GroupState, Member
+from agents.rules.incident import GroupState, Member, told_as
 from agents.rules.notify_log import Pending, Reason, Told, why_notify
 from streams.rules_config import Integration, Receiver, Route
 
@@ -51,8 +51,8 @@ def integration_key(receiver: str, integration: Integration) -> str:
 
 def flush(group: GroupState, members: Sequence[Member], route: Route, receiver: Receiver, *, now: datetime) -> Flush:
     """Decide, for each integration, whether it is told now."""
-    firing = tuple(sorted(_told_as(m) for m in members if m.firing))
-    resolved = tuple(sorted(_told_as(m) for m in members if not m.firing))
+    firing = tuple(sorted(told_as(m) for m in members if m.firing))
+    resolved = tuple(sorted(told_as(m) for m in members if not m.firing))
     told, decision = dict(group.told), group.decision
     notices: list[Notice] = []
     withheld: list[Withheld] = []
@@ -90,8 +90,8 @@ def pending(members: Iterable[Member], decision: int, task_id: str, now: datetim
     return Pending(
         decision,
         task_id,
-        tuple(sorted(_told_as(m) for m in held if m.firing)),
-        tuple(sorted(_told_as(m) for m in held if not m.firing)),
+        tuple(sorted(told_as(m) for m in held if m.firing)),
+        tuple(sorted(told_as(m) for m in held if not m.firing)),
         now,
     )
 
@@ -106,13 +106,9 @@ def heard(group: GroupState, key: str, task_id: str, *, sent: bool) -> GroupStat
     return msgspec.structs.replace(group, pending=rest, told=told)
 
 
-def _told_as(member: Member) -> str:
-    return f"{member.identity}:{member.occurrence}"
-
-
 def _waits(group: GroupState, member: Member, receiver: Receiver, notices: Iterable[Notice]) -> bool:
     """Whether some integration still has to hear that this member ended."""
-    name = _told_as(member)
+    name = told_as(member)
     about_to = {notice.integration.index for notice in notices}
     for integration in receiver.integrations:
         key = integration_key(receiver.name, integration)

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from agents.rules.notify_log import Pending, Told
+from agents.rules.notify_log import Pending, Told, without
 from streams.keys import derived_id
 from streams.records import AlertBody, Change, IncidentStatus, Kind, MemberChange, Severity
 
@@ -70,6 +70,11 @@ class Member(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     joined_at: datetime
     incident_id: str
     body: bytes
+
+
+def told_as(member: Member) -> str:
+    """Names one occurrence of an alert in a notification log."""
+    return f"{member.identity}:{member.occurrence}"
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -202,10 +207,17 @@ def _resolved(group: GroupState, member: Member, change: MemberChange, now: date
 
 
 def _left(group: GroupState, member: Member, change: MemberChange, now: datetime) -> Applied:
-    event = Event("alert left", {"alert": member.identity, "why": "the configuration sends it elsewhere"})
     if not member.firing:
-        return Applied(_moved(group, group.firing, group.severity, group.members - 1, now), None, (event,))
-    return _ended(group, member, None, change, event, group.members - 1, now)
+        # It goes by itself, once everybody who heard of it knows its end.
+        newer = msgspec.structs.replace(member, revision=change.revision)
+        return Applied(_moved(group, group.firing, group.severity, group.members, now), newer, ())
+    event = Event("alert left", {"alert": member.identity, "why": "it belongs to other groups now"})
+    silent = msgspec.structs.replace(
+        group,
+        told={key: without(entry, member.identity) for key, entry in group.told.items()},
+        pending={key: without(entry, member.identity) for key, entry in group.pending.items()},
+    )
+    return _ended(silent, member, None, change, event, group.members - 1, now)
 
 
 def _ended(

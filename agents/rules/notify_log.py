@@ -7,6 +7,7 @@ log is written only after a success, for each integration by itself.
 from collections.abc import Collection
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import TypeVar
 
 import msgspec
 
@@ -37,6 +38,15 @@ class Pending(msgspec.Struct, frozen=True, array_like=True):
     firing: tuple[str, ...]
     resolved: tuple[str, ...]
     at: datetime
+
+
+Entry = TypeVar("Entry", Told, Pending)
+
+
+def without(entry: Entry, identity: str) -> Entry:
+    """The entry as if nothing had been said of an alert that has left: its end is not this group's to tell."""
+    kept = tuple(name for name in entry.firing if name.rpartition(":")[0] != identity)
+    return msgspec.structs.replace(entry, firing=kept)
 
 
 def why_notify(
