@@ -60,6 +60,7 @@ class RecentChunk(msgspec.Struct, frozen=True, array_like=True):
 
 
 decode_chunk = msgspec.msgpack.Decoder(RecentChunk).decode
+decode_pulse = _pulse.decode
 
 
 @dataclass(kw_only=True)
@@ -671,8 +672,9 @@ class DedupWork:
 
 def _poison(item: Alert | Rejected, why: str) -> Rejected:
     if isinstance(item, Rejected):
-        texts = {name: _storable(getattr(item, name)) for name in ("event_id", "team", "source", "field", "content_type")}
-        return msgspec.structs.replace(item, **texts, reason=f"{item.reason}; {why}", body=b"")
+        texts = ("event_id", "team", "source", "field", "content_type")
+        stored = {name: _storable(getattr(item, name)) for name in texts}
+        return msgspec.structs.replace(item, **stored, reason=f"{item.reason}; {why}", body=b"")
     return Rejected(
         event_id=_storable(item.event_id),
         source="poison",

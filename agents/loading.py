@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
 import asyncpg
+import msgspec
 import structlog
 from redis.exceptions import RedisError
 
@@ -20,6 +21,7 @@ from agents.dedup import (
     RecentChunk,
     chunk_of,
     decode_chunk,
+    decode_pulse,
     event_hash,
 )
 from agents.incidents import GROUPS, MEMBERS, RULES, InputsPartition
@@ -33,6 +35,8 @@ from streams.topics import ALERTS, INPUTS
 
 REPLAY_LIMIT: Final = 200_000
 """Records that Redis may be behind Postgres before a rebuild is the quicker way."""
+
+_REBASED: Final = 5_000
 
 log = structlog.get_logger()
 
@@ -157,6 +161,8 @@ class Loader:
         for row in await alert_rows.rebuild(conn, view.partition, now - HELD):
             view.tables[ALERT_TABLE][row["identity"]] = row["state"]
             view.tables[PULSES][row["identity"]] = row["pulse"]
+        if progress.applied < 0:
+            await self._rebase(conn, view.tables[PULSES])
         since = now - timedelta(seconds=self.settings.recent_window)
         for row in await alert_rows.recent_events(conn, view.partition, since):
             # What comes after the rebuilt offset is replayed, and must not look as if it had been seen.
@@ -166,6 +172,17 @@ class Loader:
             key, value = chunk_of(row["decided_at"], row["offset"], seen)
             known = view.tables[RECENT].get(key)
             view.tables[RECENT][key] = value if known is None else _joined(known, value)
+
+    async def _rebase(self, conn: Connection, pulses: dict[str, bytes]) -> None:
+        """Nothing of this log is in a row yet: offsets in rows are an earlier log's, and must not hide this one's."""
+        moved = []
+        for identity, value in pulses.items():
+            pulse = decode_pulse(value)
+            if pulse.offset >= 0:
+                pulses[identity] = codec.encode(msgspec.structs.replace(pulse, offset=-1))
+                moved.append((identity, pulse.occurrence, value, pulses[identity]))
+        for start in range(0, len(moved), _REBASED):
+            await alert_rows.rebase(conn, moved[start : start + _REBASED])
 
     async def _read_groups(self, conn: Connection, view: View, progress: Progress) -> None:
         for row in await incident_rows.rebuild_groups(conn, view.partition):

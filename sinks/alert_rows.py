@@ -67,6 +67,13 @@ WHERE partition = $1 AND (status = 'firing' OR last_seen_at > $2)
 ORDER BY identity, occurrence DESC
 """
 
+# Replaces table values of rows that nobody has written since they were read.
+_REBASE: Final = """
+UPDATE alerts AS mine SET pulse = new.pulse
+FROM unnest($1::text[], $2::bigint[], $3::bytea[], $4::bytea[]) AS new(identity, occurrence, was, pulse)
+WHERE mine.identity = new.identity AND mine.occurrence = new.occurrence AND mine.pulse = new.was
+"""
+
 # The event ids that a partition has seen since a time.
 _RECENT: Final = """
 SELECT log_id, decided_at, "offset", coalesce(identity, '') AS identity, event_ids FROM verdicts
@@ -177,6 +184,11 @@ def joined(event_ids: Sequence[str]) -> str:
 async def rebuild(conn: Connection, partition: int, held_since: datetime) -> list["asyncpg.Record"]:
     """(identity, state, pulse) of every alert that fires or was seen after `held_since`."""
     return await conn.fetch(_REBUILD, partition, held_since)
+
+
+async def rebase(conn: Connection, pulses: Sequence[tuple[str, int, bytes, bytes]]) -> None:
+    """Replace (identity, occurrence, pulse as read) by a new pulse, where the row is as it was read."""
+    await conn.execute(_REBASE, *map(list, zip(*pulses, strict=True)))
 
 
 async def recent_events(conn: Connection, partition: int, since: datetime) -> list["asyncpg.Record"]:

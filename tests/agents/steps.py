@@ -183,7 +183,7 @@ class Owner:
         self.partitions: dict[int, Partition] = {}
         self.waits: list[tuple[str, bool]] = []
         self.abandoned = False
-        self.logic = DedupLogic(world.settings, world.log_id, world.configs, self._fetch)
+        self.logic: Any = DedupLogic(world.settings, world.log_id, world.configs, self._fetch)
         self.runner = StepRunner(
             name="dedup",
             logic=self.logic,

@@ -194,14 +194,15 @@ async def test_connections_that_are_cut_in_a_transaction_are_made_again(world: W
     expected = await outcome(world)
     await world.wipe()
     owner = await world.start()
-    write, cut = owner.logic.write, []
+    write = owner.logic.write
+    cut: list[bool] = []
 
     async def cut_off(connection: Any, works: Any) -> None:
         await write(connection, works)
         if not cut:
             cut.append(await conn.fetchval("SELECT pg_terminate_backend($1)", connection.get_server_pid()))
 
-    owner.logic.write = cut_off  # type: ignore[method-assign]
+    owner.logic.write = cut_off
     await owner.step(5)
     await world.redis.client_kill_filter(_type="normal", skipme=True)
     await owner.step()

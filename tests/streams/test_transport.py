@@ -5,7 +5,6 @@ import dataclasses
 import hashlib
 import inspect
 from collections.abc import Callable
-
 from pathlib import Path
 from typing import Any
 
