@@ -16,7 +16,7 @@ from agents.rules.incident import GroupState, Member
 from agents.step import Outgoing, Poisoned
 from sinks.alert_rows import VerdictRow
 from sinks.incident_rows import IncidentRow, LinkRow
-from sinks.task_rows import Task
+from sinks.task_rows import Notice, Task
 from streams import codec, keys
 from streams.records import Alert, AlertBatch, AlertBody, AlertsRecord, InputsRecord, Kind, Severity, Tick, Verdict
 from streams.redis_tables import Mark, View
@@ -156,7 +156,7 @@ class AlertRows:
     def verdict_sums(self) -> dict[Verdict, int]:
         sums = dict.fromkeys(Verdict, 0)
         for row in self.verdicts:
-            sums[Verdict(row[3])] += row[6]
+            sums[Verdict(row.verdict)] += row.events
         return sums
 
 
@@ -246,6 +246,7 @@ class Incidents:
             view or View(number, Mark(1, LOG, -1, 1, T0), empty), pg_applied=-1, config_version=1, watermark=T0
         )
         self.rows = IncidentRows()
+        self.notices: list[Notice] = []
 
     @property
     def view(self) -> View:
@@ -276,6 +277,7 @@ class Incidents:
         offset = self.view.offset + len(records)
         work = self.work(records, poisoned=poisoned)
         self.rows.write(work)
+        self.notices += work.notices
         list(work.outgoing())
         work.overlay.commit(mark_after(work, offset))
         work.committed()

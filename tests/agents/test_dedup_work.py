@@ -212,8 +212,9 @@ def test_a_partition_rebuilt_from_rows_and_replayed_from_safe_has_the_same_alert
     for identity in there.pulses:
         tables["alerts"][identity], tables[PULSES][identity] = there.rows.alerts[identity, newest[identity]]
     for row in there.rows.verdicts:
-        if row[3] != Verdict.REJECTED and row[2] <= safe:
-            key, value = agent.chunk_of(row[11], row[2], [agent.event_hash(row[4] or "", event) for event in row[7]])
+        if row.offset <= safe:
+            seen = [agent.event_hash(row.identity or "", event) for event in row.event_ids.split("\x1f")]
+            key, value = agent.chunk_of(row.decided_at, row.offset, seen)
             known = tables["recent"].get(key)
             chunk = agent.decode_chunk(value)
             ids = agent.decode_chunk(known).ids + chunk.ids if known is not None else chunk.ids
@@ -234,11 +235,7 @@ def test_a_log_that_comes_twice_counts_as_redelivered_and_changes_no_alert(
     stage = ran(records, places, recent_window=10**6)
     before, sent = settled(stage.view), len(told(stage))
     seen = dict(stage.rows.progress)
-    again = [
-        AlertBatch(accepted_at=at(0), items=tuple(item for item in record.items if isinstance(item, Alert)))
-        for record in records
-        if isinstance(record, AlertBatch)
-    ]
+    again = [msgspec.structs.replace(record, accepted_at=at(0)) for record in records if isinstance(record, AlertBatch)]
     stage.step(*again, tick(0))
     assert settled(stage.view) == before
     assert len(told(stage)) == sent
@@ -361,8 +358,10 @@ def test_an_end_in_the_far_future_does_not_make_the_next_firing_late() -> None:
     assert [change.change for change in told(stage)] == [Change.FIRED, Change.RESOLVED, Change.FIRED]
 
 
-def test_an_event_refused_twice_in_one_record_counts_twice_in_its_row() -> None:
+def test_an_event_that_is_refused_and_comes_again_is_redelivered() -> None:
     stage = Dedup()
     refused = Rejected(event_id="r", source="test", field="labels", reason="too many")
-    stage.step(batch(refused, refused))
-    assert stage.rows.verdict_sums[Verdict.REJECTED] == stage.rows.progress[Verdict.REJECTED] == 2
+    stage.step(batch(refused, refused), batch(refused))
+    progress = {verdict: count for verdict, count in stage.rows.progress.items() if count}
+    assert progress == {Verdict.REJECTED: 1, Verdict.REDELIVERED: 2}
+    assert stage.rows.dead == ["r"]

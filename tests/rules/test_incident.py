@@ -106,7 +106,8 @@ def test_its_severity_is_that_of_the_worst_firing_alert() -> None:
     for name, change, severity in (
         ("a", Change.FIRED, Severity.WARNING), ("b", Change.FIRED, Severity.CRITICAL),
         ("c", Change.FIRED, Severity.INFO), ("b", Change.CHANGED, Severity.ERROR),
-        ("b", Change.RESOLVED, Severity.ERROR), ("a", Change.LEFT, Severity.WARNING), ("c", Change.RESOLVED, Severity.INFO),
+        ("b", Change.RESOLVED, Severity.ERROR), ("a", Change.LEFT, Severity.WARNING),
+        ("c", Change.RESOLVED, Severity.INFO),
     ):  # fmt: skip
         story.tell(name, change, 1, severity)
         seen.append(story.now.severity)
