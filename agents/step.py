@@ -170,9 +170,9 @@ class StepRunner:
         """Records taken from the stream and not decided yet."""
         return len(self._buffer)
 
-    async def put(self, event: EventT[Any]) -> None:
-        """Hand over one event; waits while the buffer is full."""
-        self._buffer.append(event)
+    async def put(self, events: Sequence[EventT[Any]]) -> None:
+        """Hand over events; waits while the buffer is full."""
+        self._buffer.extend(events)
         self._some.set()
         if len(self._buffer) >= 4 * self.limit:
             self._room.clear()

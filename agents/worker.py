@@ -34,7 +34,7 @@ from streams.settings import Settings
 from streams.tables import TABLES_OF
 from streams.topic_admin import log_id as current_log
 from streams.topics import ALERTS, INPUTS, topic_name
-from streams.transport import settled
+from streams.transport import gathered, settled
 
 SWITCH_SECONDS: Final = 0.0005
 JOIN_SECONDS: Final = 5.0
@@ -178,8 +178,8 @@ class Worker:
         )
 
         async def agent(stream: StreamT[bytes]) -> None:
-            async for event in cast("Stream[bytes]", stream).noack().events():
-                await runner.put(event)
+            async for events in gathered(cast("Stream[bytes]", stream), self.settings.step_records):
+                await runner.put(events)
 
         self.app.agent(source, name=NAMES[topic])(agent)
         return runner

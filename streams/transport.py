@@ -5,15 +5,19 @@ the overridden methods with what they were when this was written.
 """
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any, cast
+import inspect
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final, cast
 
 import aiokafka
 from faust.app.base import App
+from faust.streams import Stream
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
-from faust.types import TP
+from faust.types import TP, EventT
+
+_DELIVERY: Final = 2
 
 
 class PositionedApp(App):
@@ -49,6 +53,21 @@ class _Consumer(Consumer):
 
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def wait_first(self, *coros: Any, timeout: Any = None) -> Any:  # noqa: ANN401, ASYNC109 - Faust's signature
+        """Hand a message over without four tasks around it, while nothing can hold it up.
+
+        Faust races each delivery against a rebalance, which costs 24 us a message.
+        A delivery cannot block while the flow is on and no partition's buffer is
+        over 80 % full (Faust's own mark, well over one fetch away from full).
+        """
+        free = self.flow_active and not self._buffered_partitions and not self.suspend_flow.is_set()
+        if free and len(coros) == _DELIVERY and all(map(inspect.iscoroutine, coros)):
+            delivery, suspended = coros
+            suspended.close()
+            await delivery
+            return None
+        return await super().wait_first(*coros, timeout=timeout)
 
     async def perform_seek(self) -> None:
         """After Faust's own seek to the committed offsets, go where the state says."""
@@ -94,6 +113,32 @@ class PositionedTables(TableManager):
         if self._recovery is None:
             self._recovery = _Recovery(self.app, self, beacon=self.beacon, loop=self.loop)
         return self._recovery
+
+
+async def gathered(stream: Stream[bytes], limit: int) -> AsyncIterator[list[EventT[Any]]]:
+    """What has come in on an agent's stream, as many events at a time as there are, for acknowledging by hand.
+
+    Faust's own iteration yields to the loop for every event; under load that
+    is where the time goes. Its bookkeeping is kept: an event of an earlier
+    generation is dropped, one that is handed out counts as unacknowledged.
+    """
+    app = stream.app
+    queue = aiter(cast("Any", stream.channel)).queue
+    while True:
+        try:
+            events = [await queue.get()]
+        except StopAsyncIteration:  # how the queue tells that the app stops
+            return
+        while len(events) < limit and not queue.empty():
+            events.append(queue.get_nowait())
+        generation, consumer = app.consumer_generation_id, app.consumer
+        current = [event for event in events if event.message.generation_id == generation]
+        for event in current:
+            if not event.message.tracked:
+                event.message.tracked = True
+                consumer.track_message(event.message)
+        if current:
+            yield current
 
 
 async def settled(futures: list["asyncio.Future[Any]"]) -> None:
