@@ -202,7 +202,7 @@ async def test_connections_that_are_cut_in_a_transaction_are_made_again(world: W
         if not cut:
             cut.append(await conn.fetchval("SELECT pg_terminate_backend($1)", connection.get_server_pid()))
 
-    owner.logic.write = cut_off
+    owner.logic.write = cut_off  # type: ignore[assignment, method-assign]
     await owner.step(5)
     await world.redis.client_kill_filter(_type="normal", skipme=True)
     await owner.step()
@@ -241,7 +241,7 @@ async def test_events_are_acknowledged_once_their_step_is_done(world: World) -> 
     owner.runner.send = watched
     task = asyncio.create_task(owner.runner.run())
     for event in events:
-        await owner.runner.put(event)  # type: ignore[arg-type]
+        await owner.runner.put([event])  # type: ignore[list-item]
     await asyncio.wait_for(sending.wait(), 20)
     while not all(event.acked for event in events):
         await asyncio.sleep(0.01)
