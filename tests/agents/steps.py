@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import msgspec
@@ -183,10 +183,10 @@ class Owner:
         self.partitions: dict[int, Partition] = {}
         self.waits: list[tuple[str, bool]] = []
         self.abandoned = False
-        self.logic: Any = DedupLogic(world.settings, world.log_id, world.configs, self._fetch)
+        self.logic = DedupLogic(world.settings, world.log_id, world.configs, self._fetch)
         self.runner = StepRunner(
             name="dedup",
-            logic=self.logic,
+            logic=cast("Any", self.logic),
             tables=self.tables,
             partitions=self.partitions,
             pool=pool,
