@@ -156,7 +156,7 @@ class Replayer:
             why = f"no worker has decided within {self._wait:g} s; look with `incidents dlq show`, or replay it again"
             return Outcome(letter.event_id, "unconfirmed", why)
         if now.state is LetterState.REPLAYED:
-            return Outcome(letter.event_id, "replayed", verdict or "decided")
+            return Outcome(letter.event_id, "replayed", verdict or "by an earlier replay")
         if now.state is LetterState.DROPPED and letter.state is not LetterState.DROPPED:
             return Outcome(letter.event_id, "dropped", "its event is known already, or somebody dropped it meanwhile")
         return Outcome(letter.event_id, "refused", now.reason)

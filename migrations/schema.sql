@@ -268,9 +268,6 @@ ALTER TABLE ONLY public.alerts
     ADD CONSTRAINT alerts_pkey PRIMARY KEY (identity, occurrence);
 
 ALTER TABLE ONLY public.config_versions
-    ADD CONSTRAINT config_versions_digest_key UNIQUE (digest);
-
-ALTER TABLE ONLY public.config_versions
     ADD CONSTRAINT config_versions_pkey PRIMARY KEY (version);
 
 ALTER TABLE ONLY public.dead_letters
@@ -358,6 +355,10 @@ CREATE INDEX verdicts_by_time ON ONLY public.verdicts USING brin (decided_at);
 
 CREATE INDEX verdicts_other_decided_at_idx ON public.verdicts_other USING brin (decided_at);
 
+CREATE INDEX verdicts_rejected ON ONLY public.verdicts USING btree ((event_ids[1])) WHERE (verdict = 'rejected'::text);
+
+CREATE INDEX verdicts_other_event_ids_idx ON public.verdicts_other USING btree ((event_ids[1])) WHERE (verdict = 'rejected'::text);
+
 CREATE INDEX verdicts_other_identity_occurrence_idx ON public.verdicts_other USING btree (identity, occurrence);
 
 ALTER INDEX public.decisions_by_alert ATTACH PARTITION public.decisions_other_identity_idx;
@@ -367,6 +368,8 @@ ALTER INDEX public.decisions_by_incident ATTACH PARTITION public.decisions_other
 ALTER INDEX public.decisions_pkey ATTACH PARTITION public.decisions_other_pkey;
 
 ALTER INDEX public.verdicts_by_time ATTACH PARTITION public.verdicts_other_decided_at_idx;
+
+ALTER INDEX public.verdicts_rejected ATTACH PARTITION public.verdicts_other_event_ids_idx;
 
 ALTER INDEX public.verdicts_by_alert ATTACH PARTITION public.verdicts_other_identity_occurrence_idx;
 

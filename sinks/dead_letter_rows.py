@@ -8,6 +8,7 @@ from typing import Final
 
 import asyncpg
 
+from sinks.alert_rows import joined
 from sinks.postgres import Connection
 from streams.records import Verdict
 
@@ -204,7 +205,7 @@ async def settle(
         taken = await conn.fetch(_REPLAYED, list(replayed))
         if len(taken) != len(replayed):
             raise AlreadyReplayedError("its dead letter was replayed before, or is gone")
-        await conn.execute(_UNREJECT, list(replayed))
+        await conn.execute(_UNREJECT, [joined([event_id]) for event_id in replayed])
     if again:
         last = {letter.event_id: letter for letter in again}.values()
         await conn.execute(
