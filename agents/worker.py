@@ -28,7 +28,7 @@ from streams import metrics
 from streams.app import PipelineApp, app_id, build_pipeline
 from streams.logs import configure
 from streams.observe import Health, serve
-from streams.redis_tables import TableSet, refuse_eviction
+from streams.redis_tables import FencedError, TableSet, refuse_eviction
 from streams.rules_config import BUILT_IN, RulesConfig, load
 from streams.settings import Settings
 from streams.tables import TABLES_OF
@@ -187,8 +187,13 @@ class Worker:
     async def _load(self, topic: str, partitions: AbstractSet[int]) -> None:
         """Called by each table's store once partitions are assigned; the first call does the work."""
         self.health.phase("loading")
+        generation = self.app.consumer_generation_id
         try:
             positions = await self.loaders[topic].load(partitions)
+        except FencedError as error:
+            if not self.app.rebalancing and generation == self.app.consumer_generation_id:
+                self._fail(error)
+            return  # a newer assignment overtook this one, and loads what it brings
         except Exception as error:  # noqa: BLE001 - Faust would swallow it: it must end the process
             self._fail(error)
             return

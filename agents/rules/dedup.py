@@ -171,7 +171,7 @@ def _fired_again(known: Pulse, alert: Alert, *, now: datetime, accepted_at: date
 
 def _ended(known: Pulse, alert: Alert, *, now: datetime, accepted_at: datetime, offset: int) -> Decided:
     ends_at = _said_end(alert, accepted_at)
-    if ends_at < min(known.starts_at, known.first_seen_at):
+    if alert.event_at < min(known.starts_at, known.first_seen_at):
         pulse = _counted(known, now=now, accepted_at=accepted_at, offset=offset)
         return Decided(Verdict.LATE, pulse, None, "ended before the present firing began")
     pulse = msgspec.structs.replace(
