@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from agents import dlq
 from agents.__main__ import main
-from agents.letter_text import body_text, printable
+from agents.letter_text import body_text, printable, table_of
 from agents.replay import Outcome, Replayer, judged_again
 from sinks import alert_rows, dead_letter_rows
 from sinks.alert_rows import DeadRow, joined
@@ -401,6 +401,15 @@ def test_a_packed_alert_is_shown_as_json() -> None:
 
 def test_text_that_could_steer_a_terminal_is_escaped() -> None:
     assert printable("a\u202eb\ud800\r\n\x9b") == "a\\u202eb?\\r\\n\\x9b"
+
+
+def test_a_table_on_a_terminal_keeps_to_its_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    wide = letter(OWN, event_id="e" * 60, reason="because " * 40)
+    cut = list(table_of([wide], narrow=True))
+    assert [len(line) <= 100 for line in cut] == [True, True]
+    assert cut[1].startswith("e" * 43 + "…")
+    assert "because " * 39 in list(table_of([wide], narrow=False))[1]
 
 
 def _sync(url: str, work: Any) -> None:
