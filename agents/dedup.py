@@ -1,6 +1,5 @@
 """The agent of `alerts`: folds repeats, writes verdicts, tells groups what changed."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -152,12 +151,12 @@ class DedupLogic:
     async def prepare(self, records: Sequence[AlertsRecord]) -> None:
         """Fetch the configuration versions that the records name."""
         for record in records:
-            if isinstance(record, ConfigChanged) and record.version not in self.configs:
+            if type(record) is ConfigChanged and record.version not in self.configs:
                 await self._fetch(record.version)
 
     def size(self, record: AlertsRecord) -> int:
         """Items in a record."""
-        return len(record.items) if isinstance(record, AlertBatch) else 0
+        return len(record.items) if type(record) is AlertBatch else 0
 
     def undecodable(self, data: bytes, offset: int, partition: int, reason: str) -> AlertBatch:
         """Bytes that are no record are one refused event."""
@@ -224,11 +223,11 @@ class DedupWork:
 
     def apply(self, offset: int, record: AlertsRecord) -> None:
         """Decide about one record."""
-        if isinstance(record, AlertBatch):
+        if type(record) is AlertBatch:
             self._batch(offset, record)
-        elif isinstance(record, Tick):
+        elif type(record) is Tick:
             self._tick(offset, record)
-        elif isinstance(record, ConfigChanged):
+        elif type(record) is ConfigChanged:
             self._configure(offset, record)
 
     def _batch(self, offset: int, batch: AlertBatch) -> None:
@@ -236,9 +235,9 @@ class DedupWork:
         accepted_at = batch.accepted_at if batch.accepted_at.year > 1 else self._now
         ids: list[int] = []
         for index, item in enumerate(batch.items):
-            number = event_hash(item.identity if isinstance(item, Alert) else "", item.event_id)
+            number = event_hash(item.identity if type(item) is Alert else "", item.event_id)
             # Ids of refused events are remembered apart from all alerts: what was mended and sent again is not known.
-            refused_again = isinstance(item, Rejected) and bool(item.replay_of)
+            refused_again = type(item) is Rejected and bool(item.replay_of)
             known = number in self._seen or (number in self.partition.recent and number not in self._unseen)
             if known and not refused_again:
                 if item.replay_of:
@@ -250,10 +249,10 @@ class DedupWork:
             try:
                 if why is not None:
                     self._reject(offset, _poison(item, why), batch, accepted_at)
-                elif isinstance(item, Rejected):
-                    self._reject(offset, item, batch, accepted_at)
-                else:
+                elif type(item) is Alert:
                     self._event(offset, index, item, batch, accepted_at)
+                elif type(item) is Rejected:
+                    self._reject(offset, item, batch, accepted_at)
             except Exception as error:
                 raise Poison(offset, index, error) from error
             if why is None and not refused_again:
@@ -671,7 +670,7 @@ class DedupWork:
 
 
 def _poison(item: Alert | Rejected, why: str) -> Rejected:
-    if isinstance(item, Rejected):
+    if type(item) is Rejected:
         texts = ("event_id", "team", "source", "field", "content_type")
         stored = {name: _storable(getattr(item, name)) for name in texts}
         return msgspec.structs.replace(item, **stored, reason=f"{item.reason}; {why}", body=b"")
@@ -706,9 +705,9 @@ def _row(identity: str, partition: int, state: AlertState, pulse: Pulse) -> Aler
         kind=body.kind,
         summary=body.summary,
         description=body.description,
-        labels=json.dumps(body.labels),
-        annotations=json.dumps(body.annotations),
-        links=json.dumps([{"href": link.href, "text": link.text} for link in body.links]),
+        labels=codec.to_json(body.labels),
+        annotations=codec.to_json(body.annotations),
+        links=codec.to_json([{"href": link.href, "text": link.text} for link in body.links]),
         starts_at=pulse.starts_at,
         ends_at=pulse.ends_at,
         first_seen_at=pulse.first_seen_at,

@@ -1,6 +1,5 @@
 """The agent of `incident-inputs`: groups, incidents, and the notices that they cause."""
 
-import json
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -97,12 +96,12 @@ class IncidentsLogic:
     async def prepare(self, records: Sequence[InputsRecord]) -> None:
         """Fetch the configuration versions that the records name."""
         for record in records:
-            if isinstance(record, ConfigChanged) and record.version not in self.configs:
+            if type(record) is ConfigChanged and record.version not in self.configs:
                 await self._fetch(record.version)
 
     def size(self, record: InputsRecord) -> int:
         """Items in a record."""
-        return len(record.items) if isinstance(record, InputBatch) else 0
+        return len(record.items) if type(record) is InputBatch else 0
 
     def undecodable(self, data: bytes, offset: int, partition: int, reason: str) -> "Garbage":
         """Bytes that are no record go to the dead letters."""
@@ -140,11 +139,11 @@ class IncidentsLogic:
 
     def route_of(self, route_id: str, version: int) -> Route:
         """The route of a group, which may be of a version that this partition has not applied yet."""
-        for config in (self.configs[version], *(self.configs[v] for v in sorted(self.configs, reverse=True))):
-            route = config.route_by_id(route_id)
-            if route is not None:
-                return route
-        return self.configs[version].route
+        route = self.configs[version].route_by_id(route_id)
+        if route is not None:
+            return route
+        others = (self.configs[known].route_by_id(route_id) for known in sorted(self.configs, reverse=True))
+        return next((other for other in others if other is not None), self.configs[version].route)
 
 
 @dataclass(frozen=True)
@@ -184,7 +183,7 @@ class IncidentsWork:
 
     def apply(self, offset: int, record: InputsRecord | Garbage) -> None:
         """Decide about one record."""
-        if isinstance(record, InputBatch):
+        if type(record) is InputBatch:
             self._now = max(self._now, record.accepted_at)
             for index, item in enumerate(record.items):
                 if (offset, index) in self._poisoned:
@@ -194,15 +193,15 @@ class IncidentsWork:
                     self._change(item, record.log_id)
                 except Exception as error:
                     raise Poison(offset, index, error) from error
-        elif isinstance(record, Tick):
+        elif type(record) is Tick:
             self._tick(record)
-        elif isinstance(record, Outcome):
+        elif type(record) is Outcome:
             self._outcome(record)
-        elif isinstance(record, ConfigChanged):
+        elif type(record) is ConfigChanged:
             self._now = max(self._now, record.announced_at)
             self._config_version = max(self._config_version, record.version)
             self.overlay.put(RULES, "config", codec.encode(self._config_version))
-        else:
+        elif type(record) is Garbage:
             self._garbage.append(record)
 
     def _change(self, change: MemberChange, log_id: str) -> None:
@@ -297,7 +296,7 @@ class IncidentsWork:
                 integration=to.index,
                 channel=to.channel,
                 target=to.target,
-                options=json.dumps(to.options),
+                options=codec.to_json(to.options),
                 reason=notice.reason,
                 due_at=self._now,
                 created_at=self._now,
@@ -308,7 +307,7 @@ class IncidentsWork:
         return msgspec.structs.replace(group, pending={**group.pending, name: waiting})
 
     def _notice_body(self, key: str, group: GroupState, members: list[Member], receiver: Receiver) -> str:
-        return json.dumps(
+        return codec.to_json(
             {
                 "receiver": receiver.name,
                 "groupKey": key,
@@ -425,7 +424,7 @@ class IncidentsWork:
                     at=self._now,
                     event=event.name,
                     actor="system",
-                    detail=json.dumps(event.detail),
+                    detail=codec.to_json(event.detail),
                 )
             )
 
@@ -439,7 +438,7 @@ class IncidentsWork:
             identity,
             decision,
             reason,
-            json.dumps(detail),
+            codec.to_json(detail),
             self._now,
         )
         self.decisions.append(row)
@@ -468,7 +467,7 @@ class IncidentsWork:
             kind=group.kind,
             predecessor_id=group.predecessor_id,
             group_key=key,
-            group_labels=json.dumps(group.labels),
+            group_labels=codec.to_json(group.labels),
             route=group.route,
             receiver=group.receiver,
             partition=self.partition.view.partition,
@@ -486,7 +485,7 @@ class IncidentsWork:
                 partition=self.partition.view.partition,
                 team=group.team,
                 route=group.route,
-                labels=json.dumps(group.labels),
+                labels=codec.to_json(group.labels),
                 revision=group.revision,
                 state=codec.encode(group),
                 updated_at=group.updated_at,

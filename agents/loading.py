@@ -168,7 +168,7 @@ class Loader:
             # What comes after the rebuilt offset is replayed, and must not look as if it had been seen.
             if row["log_id"] == self.log_id and row["offset"] > view.offset:
                 continue
-            seen = [event_hash(row["identity"], event) for event in row["event_ids"]]
+            seen = [event_hash(row["identity"] or "", event) for event in row["event_ids"]]
             key, value = chunk_of(row["decided_at"], row["offset"], seen)
             known = view.tables[RECENT].get(key)
             view.tables[RECENT][key] = value if known is None else _joined(known, value)

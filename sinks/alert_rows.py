@@ -81,7 +81,7 @@ WHERE partition = $1 AND decided_at > $2 ORDER BY decided_at
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AlertRow:
     """One row of `alerts`, in the order of its columns; the JSON columns are encoded already."""
 
@@ -110,7 +110,7 @@ class AlertRow:
     pulse: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TouchRow:
     """What duplicates alone change in a row of `alerts`."""
 
@@ -123,7 +123,7 @@ class TouchRow:
     pulse: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DeadRow:
     """One row of `dead_letters`."""
 
@@ -138,7 +138,7 @@ class DeadRow:
     received_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class VerdictRow:
     """One row of `verdicts`; `event_ids` are joined by U+001F."""
 

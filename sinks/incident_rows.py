@@ -100,7 +100,7 @@ SELECT group_key, identity, state FROM incident_alerts WHERE partition = $1 AND 
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DecisionRow:
     """One row of `decisions`; `detail` is JSON."""
 
@@ -114,7 +114,7 @@ class DecisionRow:
     decided_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class IncidentRow:
     """One row of `incidents`."""
 
@@ -139,7 +139,7 @@ class IncidentRow:
     resolved_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LinkRow:
     """One row of `incident_alerts`; `state` is None once the alert is no member any more."""
 
@@ -155,7 +155,7 @@ class LinkRow:
     state: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TimelineRow:
     """One line of an incident's story; `seq` orders it and makes writing it twice harmless."""
 
@@ -167,7 +167,7 @@ class TimelineRow:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class GroupRow:
     """One group's table value."""
 

@@ -25,7 +25,14 @@ _rejected = msgspec.msgpack.Decoder(Rejected)
 _alert = msgspec.msgpack.Decoder(Alert)
 _body = msgspec.msgpack.Decoder(AlertBody)
 
+_json = msgspec.json.Encoder()
+
 encode = _encoder.encode
+
+
+def to_json(value: object) -> str:
+    """A value as JSON text, for a jsonb column."""
+    return _json.encode(value).decode()
 
 
 def decode_alerts(data: bytes) -> AlertsRecord:

@@ -256,7 +256,7 @@ class EventProducer:
 
 def partition_of(item: Item, partitions: int) -> int:
     """Where an item belongs: by the alert's identity, or by the event id of what was refused."""
-    if isinstance(item, Alert):
+    if type(item) is Alert:
         return keys.partition_of(item.identity, partitions)
     return keys.partition_of(keys.hashed(item.event_id.encode()), partitions)
 

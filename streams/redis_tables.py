@@ -260,8 +260,8 @@ class TableSet:
     def _arguments(self, changes: Mapping[str, Mapping[str, bytes | None]]) -> Iterable[int | str | bytes]:
         for table in self.tables:
             changed = changes.get(table, {})
-            sets = [part for key, value in changed.items() if value is not None for part in (key, value)]
-            gone = [key for key, value in changed.items() if value is None]
+            sets = [part for key, value in changed.items() if value is not None for part in (key.encode(), value)]
+            gone = [key.encode() for key, value in changed.items() if value is None]
             yield len(sets)
             yield from sets
             yield len(gone)
