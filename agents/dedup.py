@@ -168,6 +168,16 @@ class DedupLogic:
         """Start one partition's part of a step."""
         return DedupWork(self, partition, poisoned, replaying)  # type: ignore[arg-type]
 
+    def at_once(self, works: Sequence["DedupWork"]) -> tuple[str, list[list[object]]] | None:
+        """The statement and rows of a step that only writes alerts and verdicts; None for any other."""
+        if any(work.dead or work.replayed or work.refused_again or work.known_again for work in works):
+            return None
+        return alert_rows.AT_ONCE, alert_rows.arguments(
+            [row for work in works for row in work.alert_rows()],
+            [row for work in works for row in work.touch_rows()],
+            [row for work in works for row in work.verdict_rows()],
+        )
+
     async def write(self, conn: Connection, works: Sequence["DedupWork"]) -> None:
         """Write alerts, verdicts and dead letters."""
         await alert_rows.bury(conn, [row for work in works for row in work.dead])

@@ -113,6 +113,21 @@ class IncidentsLogic:
         """Start one partition's part of a step."""
         return IncidentsWork(self, partition, poisoned, replaying)  # type: ignore[arg-type]
 
+    def at_once(self, works: Sequence["IncidentsWork"]) -> tuple[str, list[list[object]]] | None:
+        """The statement and rows of a step that sends nothing and ends no group; None for any other."""
+        incidents = [row for work in works for row in work.incident_rows()]
+        if len({row.group_key for row in incidents}) < len(incidents):
+            return None
+        if any(work.notices or work.heard or work.gone or work.refused for work in works):
+            return None
+        return incident_rows.AT_ONCE, incident_rows.arguments(
+            incidents,
+            [row for work in works for row in work.group_rows()],
+            [row for work in works for row in work.timeline],
+            [row for work in works for row in work.decisions],
+            [row for work in works for row in work.links()],
+        )
+
     async def write(self, conn: Connection, works: Sequence["IncidentsWork"]) -> None:
         """Write incidents, groups, tasks and their story; links last."""
         incidents = [row for work in works for row in work.incident_rows()]
@@ -497,6 +512,11 @@ class IncidentsWork:
     def links(self) -> list[LinkRow]:
         """Links of alerts to incidents as the step leaves them."""
         return list(self._links.values())
+
+    @property
+    def refused(self) -> bool:
+        """Whether something could not be handled."""
+        return bool(self._garbage)
 
     def dead_rows(self) -> list[DeadRow]:
         """What could not be handled, kept for people to look at."""

@@ -128,6 +128,9 @@ class Logic(Protocol):
     def begin(self, partition: Partition, *, poisoned: Poisoned, replaying: bool) -> Work:
         """Start one partition's part of a step."""
 
+    def at_once(self, works: Sequence[Any]) -> tuple[str, list[list[object]]] | None:
+        """A statement of `postgres.at_once` and its rows, where one is enough for the step."""
+
     async def write(self, conn: Connection, works: Sequence[Any]) -> None:
         """Write the rows of a step inside its transaction."""
 
@@ -342,12 +345,20 @@ class StepRunner:
     async def _write(self, works: Sequence[tuple[Work, int]]) -> None:
         started = time.perf_counter()
         steps = [work.advance(offset) for work, offset in works]
-        async with self.pool.acquire(timeout=2) as conn, conn.transaction():
+        one = self.logic.at_once([work for work, _ in works])
+        async with self.pool.acquire(timeout=2) as conn:
+            topic = self.logic.topic
+            if one is None or not await postgres.write_at_once(conn, one[0], self.log_id, topic, steps, one[1]):
+                await self._transact(conn, works, steps)
+        self._observe("postgres", started)
+
+    async def _transact(self, conn: Connection, works: Sequence[tuple[Work, int]], steps: Sequence[Advance]) -> None:
+        """The long way: a transaction of several statements, which also tells a fence from a repeat."""
+        async with conn.transaction():
             moved = await postgres.advance(conn, self.log_id, self.logic.topic, steps)
             if len(moved) < len(steps):
                 await self._refuse_fenced(conn, [step for step in steps if step.partition not in moved])
             await self.logic.write(conn, [work for work, _ in works if work.partition.view.partition in moved])
-        self._observe("postgres", started)
 
     async def _refuse_fenced(self, conn: Connection, left: Sequence[Advance]) -> None:
         """What did not move is fenced, or was committed before although the answer was lost."""

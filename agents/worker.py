@@ -1,6 +1,7 @@
 """The worker role: puts stores, agents and timers together and runs them in one Faust app."""
 
 import asyncio
+import gc
 import signal
 import sys
 import time
@@ -37,6 +38,7 @@ from streams.topics import ALERTS, INPUTS, topic_name
 from streams.transport import gathered, settled
 
 SWITCH_SECONDS: Final = 0.0005
+GARBAGE_AFTER: Final = 50_000
 JOIN_SECONDS: Final = 5.0
 STALL_SECONDS: Final = 15.0
 REBALANCE_SECONDS: Final = 30.0
@@ -330,6 +332,9 @@ async def run(settings: Settings) -> None:
     configure(settings, "worker")
     # Faust fetches in a second thread: at Python's 5 ms each answer to a step would wait that long for the interpreter.
     sys.setswitchinterval(SWITCH_SECONDS)
+    # Records come and go by the thousand and hold no cycles: looking for some that often only costs pauses.
+    gc.freeze()
+    gc.set_threshold(GARBAGE_AFTER, 20, 50)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -129,7 +129,7 @@ class RabbitMQ(Server):
             RABBITMQ_ALLOW_INPUT="1",  # makes the script become Erlang instead of watching over it
             RABBITMQ_SERVER_START_ARGS="-noinput",
             RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-kernel inet_dist_use_interface {127,0,0,1} +B i "
-            "+sbwt none +sbwtdcpu none +sbwtdio none",  # idle schedulers do not spin: the cores are shared
+            "+sbwt none +sbwtdcpu none +sbwtdio none +S 1:1",  # idle schedulers do not spin: the cores are shared
             ERL_EPMD_PORT=str(self._epmd_port),
             ERL_EPMD_ADDRESS="127.0.0.1",
             ERL_CRASH_DUMP_SECONDS="0",

@@ -7,7 +7,7 @@ from typing import Final
 
 import asyncpg
 
-from sinks.postgres import Connection
+from sinks.postgres import Connection, at_once
 
 # One step's rows: alerts whole (an older revision never replaces a newer one), counts of
 # alerts of which only duplicates came, and verdicts, which the caller has not written before.
@@ -51,6 +51,9 @@ FROM unnest($31::text[], $32::int[], $33::bigint[], $34::text[], $35::text[], $3
     AS new(log_id, partition, "offset", verdict, identity, occurrence, events, event_ids, reason, via, accepted_at,
     decided_at)
 """
+
+# The same, together with the progress rows of the step.
+AT_ONCE: Final = at_once(_WRITE)
 
 # Keeps what was refused; the same event refused again changes nothing.
 _DEAD: Final = """
@@ -166,8 +169,14 @@ async def write(
 ) -> None:
     """Write a step's rows in one round trip."""
     if whole or touched or verdicts:
-        parts = (*columns(whole, AlertRow), *columns(touched, TouchRow), *columns(verdicts, VerdictRow))
-        await conn.execute(_WRITE, *parts)
+        await conn.execute(_WRITE, *arguments(whole, touched, verdicts))
+
+
+def arguments(
+    whole: Sequence[AlertRow], touched: Sequence[TouchRow], verdicts: Sequence[VerdictRow]
+) -> list[list[object]]:
+    """The parameters of `write` and, after those of the progress rows, of `AT_ONCE`."""
+    return [*columns(whole, AlertRow), *columns(touched, TouchRow), *columns(verdicts, VerdictRow)]
 
 
 async def bury(conn: Connection, rows: Sequence[DeadRow]) -> None:

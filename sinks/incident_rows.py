@@ -8,7 +8,7 @@ from typing import Final
 import asyncpg
 
 from sinks.alert_rows import columns
-from sinks.postgres import Connection
+from sinks.postgres import Connection, at_once
 
 # Writes incidents whole; an older revision never replaces a newer one.
 _UPSERT: Final = """
@@ -86,6 +86,9 @@ ON CONFLICT (incident_id, identity, occurrence) DO UPDATE SET
     firing = excluded.firing, revision = excluded.revision, ended_at = excluded.ended_at, state = excluded.state
 WHERE mine.revision <= excluded.revision
 """
+
+# The same, together with the progress rows of the step.
+AT_ONCE: Final = at_once(_WRITE)
 
 _CLOSED: Final = frozenset({"resolved", "merged"})
 
@@ -199,11 +202,21 @@ async def write(
     links: Sequence[LinkRow],
 ) -> None:
     """Write a step's rows in one round trip; no group may have two of the incidents."""
+    if incidents or groups or timeline or decisions or links:
+        await conn.execute(_WRITE, *arguments(incidents, groups, timeline, decisions, links))
+
+
+def arguments(
+    incidents: Sequence[IncidentRow],
+    groups: Sequence[GroupRow],
+    timeline: Sequence[TimelineRow],
+    decisions: Sequence[DecisionRow],
+    links: Sequence[LinkRow],
+) -> list[list[object]]:
+    """The parameters of `write` and, after those of the progress rows, of `AT_ONCE`."""
     kinds = (IncidentRow, GroupRow, TimelineRow, DecisionRow, LinkRow)
     rows = (incidents, groups, timeline, decisions, links)
-    if any(rows):
-        parts = (column for part, kind in zip(rows, kinds, strict=True) for column in columns(part, kind))
-        await conn.execute(_WRITE, *parts)
+    return [column for part, kind in zip(rows, kinds, strict=True) for column in columns(part, kind)]
 
 
 async def forget_groups(conn: Connection, gone: Sequence[str]) -> None:

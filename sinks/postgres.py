@@ -1,6 +1,7 @@
 """The Postgres pool and the progress rows that fence every step."""
 
 import asyncio
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -68,6 +69,9 @@ WHERE mine.log_id = $1 AND mine.topic = $2 AND mine.partition = step.partition
     AND mine.epoch = step.epoch AND mine.applied < step.applied
 RETURNING mine.partition
 """
+
+
+_ADVANCE_PARAMETERS: Final = 15
 
 
 class UnknownLogError(RuntimeError):
@@ -150,15 +154,34 @@ async def current_epochs(
     return {row["partition"]: (row["epoch"], row["applied"]) for row in rows}
 
 
-async def advance(conn: Connection, log_id: str, topic: str, steps: Sequence[Advance]) -> set[int]:
-    """Lock progress rows until the transaction ends and move them on.
+def at_once(rows: str) -> str:
+    """A statement that moves progress and writes a step's rows, or does neither.
 
-    Only rows that have the step's epoch and are behind its offset move; their
-    partitions come back. Another epoch means that the step is fenced.
+    `rows` is `WITH ... INSERT ...`; its parameters follow those of the progress
+    rows. Where not every progress row moves, dividing by zero undoes all of it.
     """
+    shifted = re.sub(r"\$(\d+)", lambda number: f"${int(number[1]) + _ADVANCE_PARAMETERS}", rows.strip())
+    head, _, last = shifted.removeprefix("WITH ").rpartition("\n)\nINSERT")
+    return (  # statements of this package only: no outside text comes near
+        f"WITH moved AS ({_ADVANCE}), {head}\n), last AS (\nINSERT{last}\n)\n"
+        "SELECT 1 / (count(*) = cardinality($3::int[]))::int FROM moved"
+    )
+
+
+async def write_at_once(
+    conn: Connection, statement: str, log_id: str, topic: str, steps: Sequence[Advance], rows: Sequence[object]
+) -> bool:
+    """Run a statement of `at_once`; False if some progress row would not have moved, and nothing was written."""
+    try:
+        await conn.execute(statement, *_advance_arguments(log_id, topic, steps), *rows)
+    except asyncpg.DivisionByZeroError:
+        return False
+    return True
+
+
+def _advance_arguments(log_id: str, topic: str, steps: Sequence[Advance]) -> list[object]:
     counts = zip(*(step.counts for step in steps), strict=True)
-    rows = await conn.fetch(
-        _ADVANCE,
+    return [
         log_id,
         topic,
         [step.partition for step in steps],
@@ -168,5 +191,14 @@ async def advance(conn: Connection, log_id: str, topic: str, steps: Sequence[Adv
         [step.config_version for step in steps],
         [step.watermark for step in steps],
         *(list(column) for column in counts),
-    )
+    ]
+
+
+async def advance(conn: Connection, log_id: str, topic: str, steps: Sequence[Advance]) -> set[int]:
+    """Lock progress rows until the transaction ends and move them on.
+
+    Only rows that have the step's epoch and are behind its offset move; their
+    partitions come back. Another epoch means that the step is fenced.
+    """
+    rows = await conn.fetch(_ADVANCE, *_advance_arguments(log_id, topic, steps))
     return {row["partition"] for row in rows}

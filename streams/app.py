@@ -11,7 +11,6 @@ from streams.tables import TABLES_OF
 from streams.topics import topic_name
 from streams.transport import PositionedApp
 
-
 GATHER_MS: Final = 12
 GATHER_BYTES: Final = 32_768
 

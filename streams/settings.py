@@ -59,7 +59,9 @@ class Settings:
     database_pool: int = _setting(4, "connections to Postgres of each process", unit="connections")
     statement_timeout: int = _setting(4000, "longest Postgres statement of a step", unit="ms")
     batch_interval: int = _setting(
-        16, "least time between two batches while messages keep coming; what comes after a pause goes at once", unit="ms"
+        16,
+        "least time between two batches while messages keep coming; what comes after a pause goes at once",
+        unit="ms",
     )
     step_records: int = _setting(500, "records that one step takes at most", unit="records")
     max_message_bytes: int = _setting(1_048_576, "one HTTP body (unpacked) or AMQP message", unit="bytes")

@@ -164,7 +164,10 @@ class Once:
 @pytest.mark.parametrize(
     ("fail", "dependency"),
     [
-        (lambda o: setattr(o.logic, "write", Once(o.logic.write, OSError("reset"))), "postgres"),
+        (
+            lambda o: (o.take_the_long_way(), setattr(o.logic, "write", Once(o.logic.write, OSError("reset")))),
+            "postgres",
+        ),
         (lambda o: setattr(o.runner, "_write", Once(o.runner._write, TimeoutError(), after=True)), "postgres"),
         (lambda o: setattr(o.runner, "send", Once(o.send, KafkaTimeoutError())), "kafka"),
         (lambda o: setattr(o.runner, "send", Once(o.send, KafkaConnectionError(), after=True)), "kafka"),
@@ -194,6 +197,7 @@ async def test_connections_that_are_cut_in_a_transaction_are_made_again(world: W
     expected = await outcome(world)
     await world.wipe()
     owner = await world.start()
+    owner.take_the_long_way()
     write = owner.logic.write
     cut: list[bool] = []
 
