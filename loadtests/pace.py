@@ -17,7 +17,7 @@ from loadtests.shapes import due_times
 
 _NO_FILE: Final = "/dev/null"
 # What falls due within one tick leaves in one system call, which halves the generator's cost at 1,000/s.
-_TICK_S: Final = 0.002
+_TICK_S: Final = 0.005
 
 
 class WayAccount:

@@ -49,7 +49,9 @@ class Settings:
     app_prefix: str = _setting(
         "", "put before every topic, consumer group and Redis key, so that installations can share services"
     )
-    partitions: int = _setting(12, "partitions of each internal topic; never changed in place", unit="partitions")
+    partitions: int = _setting(
+        4, "partitions of each internal topic, and so the most workers; never changed in place", unit="partitions"
+    )
     kafka_replication: int = _setting(1, "replication factor of the topics this system creates", unit="copies")
     kafka_fetch_wait: int = _setting(500, "longest wait of one fetch at the broker; 10-20 on tansu", unit="ms")
     kafka_confirm_timeout: int = _setting(
@@ -60,7 +62,7 @@ class Settings:
     statement_timeout: int = _setting(4000, "longest Postgres statement of a step", unit="ms")
     batch_interval: int = _setting(
         16,
-        "least time between two batches while messages keep coming; what comes after a pause goes at once",
+        "least time between two batches while messages keep coming; the first after a pause goes at once",
         unit="ms",
     )
     step_records: int = _setting(500, "records that one step takes at most", unit="records")
@@ -77,7 +79,7 @@ class Settings:
     max_alerts_partition: int = _setting(
         100_000, "alerts that one partition holds; resolved ones leave first", unit="alerts"
     )
-    row_interval: float = _setting(1.0, "least time between two writes of an alert's row for duplicates only", unit="s")
+    row_interval: float = _setting(5.0, "least time between two writes of an alert's row for duplicates only", unit="s")
     resolve_timeout: int = _setting(
         300, "an alert in Alertmanager's format without endsAt resolves after this", unit="s"
     )

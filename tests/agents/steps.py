@@ -229,13 +229,17 @@ class Owner:
         """Raise `Crash` at this point of the next step, once."""
         steps: dict[str, Callable[[], None]] = {
             "decided": lambda: _wrap(self.runner, "_commit", before=True),
-            "before commit": lambda: (self.take_the_long_way(), _wrap(self.logic, "write", before=False))[-1],
+            "before commit": self._die_before_commit,
             "after commit": lambda: _wrap(self.runner, "_write", before=False),
             "after send": lambda: _wrap(self.tables, "flush", before=True),
             "after redis": lambda: _wrap(self.tables, "flush", before=False),
             "after view": lambda: _wrap(self.runner, "_step", before=False),
         }
         steps[point]()
+
+    def _die_before_commit(self) -> None:
+        self.take_the_long_way()
+        _wrap(self.logic, "write", before=False)
 
     def take_the_long_way(self) -> None:
         """Commit by a transaction of several statements, so that something can happen in between."""

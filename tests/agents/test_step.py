@@ -161,13 +161,15 @@ class Once:
         raise self.error
 
 
+def _reset_before_commit(owner: Owner) -> None:
+    owner.take_the_long_way()
+    owner.logic.write = Once(owner.logic.write, OSError("reset"))  # type: ignore[method-assign]
+
+
 @pytest.mark.parametrize(
     ("fail", "dependency"),
     [
-        (
-            lambda o: (o.take_the_long_way(), setattr(o.logic, "write", Once(o.logic.write, OSError("reset")))),
-            "postgres",
-        ),
+        (_reset_before_commit, "postgres"),
         (lambda o: setattr(o.runner, "_write", Once(o.runner._write, TimeoutError(), after=True)), "postgres"),
         (lambda o: setattr(o.runner, "send", Once(o.send, KafkaTimeoutError())), "kafka"),
         (lambda o: setattr(o.runner, "send", Once(o.send, KafkaConnectionError(), after=True)), "kafka"),
