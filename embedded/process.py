@@ -18,6 +18,9 @@ _PR_SET_PDEATHSIG: Final = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+_YIELDING: Final = 5
+
+
 @dataclass(frozen=True, kw_only=True)
 class Command:
     """What to start and how. `env` is the whole environment of the child."""
@@ -28,6 +31,7 @@ class Command:
     log: Path
     account: Account | None = None
     on_our_death: signal.Signals = signal.SIGKILL  # what the kernel sends the child when we are gone
+    yields: bool = False  # lets what works on accepted alerts go first where processors are short
 
 
 class Child:
@@ -49,7 +53,7 @@ class Child:
                 group=account.gid if account else None,
                 extra_groups=[] if account else None,
                 # Set after the change of user, which would clear it again.
-                preexec_fn=_end_with_parent(command.on_our_death),  # noqa: PLW1509 - only a system call
+                preexec_fn=_prepared(command.on_our_death, yields=command.yields),  # noqa: PLW1509 - only a system call
             )
         self.pid = self._popen.pid
         self.lived = 0.0  # seconds, known once it has ended
@@ -110,10 +114,12 @@ async def run_once(command: Command, within: float) -> int:
             await child.kill()
 
 
-def _end_with_parent(number: signal.Signals) -> Callable[[], None]:
+def _prepared(number: signal.Signals, *, yields: bool) -> Callable[[], None]:
     parent = os.getpid()
 
     def apply() -> None:
+        if yields:
+            os.nice(_YIELDING)
         _libc.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
         if os.getppid() != parent:
             os._exit(1)

@@ -141,4 +141,5 @@ class RabbitMQ(Server):
             log=self.log,
             account=self.account,
             on_our_death=signal.SIGKILL,
+            yields=True,
         )

@@ -53,7 +53,7 @@ class RoleProcess(Unit):
             env[f"{PREFIX}OBSERVE_PORT"] = str(self._port)
         if self.role is Role.WORKER:
             env[f"{PREFIX}WORKER_NAME"] = f"w{self.index + 1}"
-        return agents_command(self.role.value, env=env, log=self.log)
+        return agents_command(self.role.value, env=env, log=self.log, yields=self.role is not Role.WORKER)
 
     async def probe(self) -> None:
         async with httpx.AsyncClient(trust_env=False, timeout=2) as client:
@@ -71,9 +71,10 @@ class RoleProcess(Unit):
         return lag if isinstance(lag, int | float) else None
 
 
-def agents_command(*arguments: str, env: Mapping[str, str], log: Path) -> Command:
+def agents_command(*arguments: str, env: Mapping[str, str], log: Path, yields: bool = False) -> Command:
     """A command of the `agents` package, run by this very Python."""
-    return Command(argv=[sys.executable, "-m", "agents", *arguments], cwd=Path.cwd(), env=env, log=log)
+    argv = [sys.executable, "-m", "agents", *arguments]
+    return Command(argv=argv, cwd=Path.cwd(), env=env, log=log, yields=yields)
 
 
 async def run_agents(name: str, env: Mapping[str, str], log: Path, within: float = 60.0) -> None:

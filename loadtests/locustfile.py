@@ -4,6 +4,7 @@ Open model: one user for each way sends at the planned rate. The plan comes in
 LOAD_PLAN; without it, a standard run against the system of `INCIDENTS_DATA_DIR`.
 """
 
+import os
 from typing import Any
 
 import gevent
@@ -19,6 +20,8 @@ PLAN = plan_from_environ()
 WAYS = {Via.AMQP, Via.HTTP} if PLAN.via is Via.BOTH else {PLAN.via}
 RabbitUser.abstract = Via.AMQP not in WAYS
 HttpUser.abstract = Via.HTTP not in WAYS
+NICENESS = 5
+"""Senders live elsewhere; on a shared machine they yield to what is measured, and their lateness is reported."""
 ACCOUNTS: list[WayAccount] = []
 
 __all__ = ["HttpUser", "RabbitUser", "UntilSent"]
@@ -36,6 +39,7 @@ class UntilSent(LoadTestShape):
 @events.init.add_listener
 def prepare(environment: Environment, **_: Any) -> None:  # noqa: ANN401 - Locust passes what it likes
     """Make the senders before the clock starts."""
+    os.nice(NICENESS)
     if Via.AMQP in WAYS:
         RabbitUser.sender = BrokerSender(PLAN, environment)
         ACCOUNTS.append(RabbitUser.sender.account)
