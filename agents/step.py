@@ -58,7 +58,6 @@ class Partition:
     watermark: datetime
     deadlines: Deadlines = field(default_factory=Deadlines)
     tick_sent: bool = False
-    rebuilt_to: int = -1
 
     @property
     def next_offset(self) -> int:

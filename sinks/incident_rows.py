@@ -33,27 +33,9 @@ WHERE mine.revision < excluded.revision
 
 # One step's rows. Links come last: their clock is what latency is measured by. Older
 # revisions replace nothing, and a timeline line that is there stays as it is.
-_WRITE: Final = """
-WITH people_see AS (
-    INSERT INTO incidents AS mine (id, title, description, severity, status, created_at, updated_at, team, kind,
-        predecessor_id, group_key, group_labels, route, receiver, partition, revision, reopened, acknowledged_at,
-        resolved_at)
-    SELECT id::uuid, title, description, severity, status, created_at, updated_at, team, kind,
-        nullif(predecessor_id, '')::uuid, group_key, group_labels::jsonb, route, receiver, partition, revision,
-        reopened,
-        acknowledged_at, resolved_at
-    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[],
-        $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::int[],
-        $16::bigint[], $17::int[], $18::timestamptz[], $19::timestamptz[])
-        AS new(id, title, description, severity, status, created_at, updated_at, team, kind, predecessor_id, group_key,
-        group_labels, route, receiver, partition, revision, reopened, acknowledged_at, resolved_at)
-    ON CONFLICT (id) DO UPDATE SET
-        title = excluded.title, description = excluded.description, severity = excluded.severity,
-        status = excluded.status, updated_at = excluded.updated_at, kind = excluded.kind, route = excluded.route,
-        receiver = excluded.receiver, revision = excluded.revision, reopened = excluded.reopened,
-        acknowledged_at = excluded.acknowledged_at, resolved_at = excluded.resolved_at, committed_at = clock_timestamp()
-    WHERE mine.revision < excluded.revision
-), kept AS (
+_WRITE: Final = (
+    f"WITH people_see AS ({_UPSERT}"  # noqa: S608 - two constants
+    """), kept AS (
     INSERT INTO groups AS mine (group_key, partition, team, route, labels, revision, state, updated_at)
     SELECT group_key, partition, team, route, labels::jsonb, revision, state, updated_at
     FROM unnest($20::text[], $21::int[], $22::text[], $23::text[], $24::text[], $25::bigint[], $26::bytea[],
@@ -86,6 +68,7 @@ ON CONFLICT (incident_id, identity, occurrence) DO UPDATE SET
     firing = excluded.firing, revision = excluded.revision, ended_at = excluded.ended_at, state = excluded.state
 WHERE mine.revision <= excluded.revision
 """
+)
 
 # The same, together with the progress rows of the step.
 AT_ONCE: Final = at_once(_WRITE)
