@@ -140,7 +140,7 @@ class IncidentsLogic:
             await task_rows.insert(conn, notices, [task for work in works for task in work.tasks])
         heard = [uuid.UUID(task) for work in works for task in work.heard]
         if heard:
-            await conn.execute(task_rows.MARK_TOLD, heard)
+            await task_rows.mark_told(conn, heard)
         await alert_rows.bury(conn, [row for work in works for row in work.dead_rows()])
         await incident_rows.forget_groups(conn, [key for work in works for key in work.gone])
         await incident_rows.write(

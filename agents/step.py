@@ -167,11 +167,6 @@ class StepRunner:
         self.last_step_at = time.monotonic()
         self.waiting = ""
 
-    @property
-    def buffered(self) -> int:
-        """Records taken from the stream and not decided yet."""
-        return len(self._buffer)
-
     async def put(self, events: Sequence[EventT[Any]]) -> None:
         """Hand over events; waits while the buffer is full."""
         self._buffer.extend(events)

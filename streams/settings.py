@@ -76,26 +76,19 @@ class Settings:
     recent_window: int = _setting(600, "how long an event id is remembered", unit="s")
     recent_cap: int = _setting(200_000, "event ids remembered in one partition", unit="ids")
     verdict_event_ids: str = _setting("all", "event ids written beside a verdict", unit="all|first|none")
-    max_alerts_partition: int = _setting(
-        100_000, "alerts that one partition holds; resolved ones leave first", unit="alerts"
-    )
     row_interval: float = _setting(5.0, "least time between two writes of an alert's row for duplicates only", unit="s")
     resolve_timeout: int = _setting(
         300, "an alert in Alertmanager's format without endsAt resolves after this", unit="s"
     )
     reopen_window: int = _setting(300, "a firing within this after the end reopens the incident", unit="s")
     retention_days: int = _setting(7, "verdicts and decisions are kept this long", unit="days")
-    alertmanager_mode: str = _setting(
-        "off", "on switches our deliberate differences from Alertmanager off", unit="on|off"
-    )
     delivery_timeout: float = _setting(4.0, "total deadline of one send; below the session timeout", unit="s")
     delivery_max_age: int = _setting(86_400, "a notice that could not be sent for this long is given up", unit="s")
     external_url: str = _setting("", "address of the page in notices; empty means http://<host>:<port>", unit="URL")
 
     def __post_init__(self) -> None:
-        for name in ("auth", "alertmanager_mode"):
-            if getattr(self, name) not in {"on", "off"}:
-                raise SettingsError(f"{PREFIX}{name.upper()} must be on or off, not {getattr(self, name)!r}")
+        if self.auth not in {"on", "off"}:
+            raise SettingsError(f"{PREFIX}AUTH must be on or off, not {self.auth!r}")
         if self.verdict_event_ids not in {"all", "first", "none"}:
             raise SettingsError(f"{PREFIX}VERDICT_EVENT_IDS must be all, first or none")
         if self.log_format not in {"auto", "json", "text"}:

@@ -35,7 +35,6 @@ def test_every_setting_says_what_it_is() -> None:
     ("variable", "value", "words"),
     [
         ("AUTH", "maybe", "INCIDENTS_AUTH must be on or off"),
-        ("ALERTMANAGER_MODE", "yes", "INCIDENTS_ALERTMANAGER_MODE must be on or off"),
         ("HTTP_HOST", "0.0.0.0", "allowed only on a loopback address"),
         ("HTTP_HOST", "example.org", "allowed only on a loopback address"),
         ("HTTP_PORT", "eighty", "INCIDENTS_HTTP_PORT must be a int, not 'eighty'"),
