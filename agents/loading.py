@@ -24,7 +24,7 @@ from agents.dedup import (
     decode_pulse,
     event_hash,
 )
-from agents.incidents import GROUPS, MEMBERS, RULES, InputsPartition
+from agents.group_partition import GROUPS, MEMBERS, RULES, InputsPartition
 from agents.step import Partition, Waiting
 from sinks import alert_rows, incident_rows, postgres
 from sinks.postgres import Connection, Progress

@@ -10,7 +10,9 @@ from typing import Any
 import msgspec
 
 from agents.dedup import PULSES, AlertsPartition, DedupLogic, DedupWork
-from agents.incidents import GROUPS, MEMBERS, IncidentsLogic, IncidentsWork, InputsPartition
+from agents.group_partition import GROUPS, MEMBERS, InputsPartition
+from agents.incidents import IncidentsLogic
+from agents.incidents_work import IncidentsWork
 from agents.rules.dedup import Pulse
 from agents.rules.incident import GroupState, Member
 from agents.step import Outgoing, Poisoned

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from agents.incidents import InputsPartition
+from agents.group_partition import InputsPartition
 from agents.rules import incident as rule
 from agents.rules.incident import Applied
 from agents.step import Poison

@@ -1,0 +1,56 @@
+"""What the owner of one partition of `incident-inputs` holds: groups, their members, and what falls due."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+
+from agents.deadlines import Deadlines, StepDeadlines
+from agents.rules.incident import GroupState, Member
+from agents.step import Partition
+from streams.redis_tables import View
+
+GROUPS: Final = "groups"
+MEMBERS: Final = "members"
+RULES: Final = "rules"
+HELD: Final = timedelta(hours=24)
+"""How long an empty group remembers its last incident."""
+FLUSH: Final = "flush"
+DROP: Final = "drop"
+
+decode_group = msgspec.msgpack.Decoder(GroupState).decode
+decode_member = msgspec.msgpack.Decoder(Member).decode
+
+
+@dataclass(kw_only=True)
+class InputsPartition(Partition):
+    """A partition of `incident-inputs` with an index of each group's members."""
+
+    members_of: dict[str, set[str]] = field(default_factory=dict)
+
+    @classmethod
+    def over(cls, view: View, *, pg_applied: int, config_version: int, watermark: datetime) -> "InputsPartition":
+        """Derive what is not in the tables from what is."""
+        self = cls(view=view, pg_applied=pg_applied, config_version=config_version, watermark=watermark)
+        for key in view.tables[MEMBERS]:
+            group, _, identity = key.partition(":")
+            self.members_of.setdefault(group, set()).add(identity)
+        for key, value in view.tables[GROUPS].items():
+            arm(self.deadlines, key, decode_group(value))
+        return self
+
+
+def due_at(what: str, group: GroupState) -> datetime | None:
+    """When that is due by this group; None when it never is."""
+    if what == FLUSH:
+        return group.next_flush_at
+    return group.updated_at + HELD if not group.active and not group.members and not group.pending else None
+
+
+def arm(deadlines: Deadlines | StepDeadlines, key: str, group: GroupState) -> None:
+    """Push the deadlines that a group stands for."""
+    for what in (FLUSH, DROP):
+        due = due_at(what, group)
+        if due is not None:
+            deadlines.push(due, what, key)
