@@ -17,17 +17,14 @@ from typing import Any, Final
 
 import asyncpg
 import faust
-import msgspec
 import structlog
 from faust.contrib.asgi import bind_to_running_loop
 
-from agents.dispatch import Channel, Dispatcher
+from agents.channels import Channels, Versions
+from agents.dispatch import Dispatcher
 from agents.tell import Teller
 from sinks import task_rows
-from sinks.message import UnusableNoticeError, webhook_body
-from sinks.outcome import Failed, Outcome, Reason
 from sinks.postgres import TRANSIENT, open_pool
-from sinks.task_rows import Claimed
 from sinks.webhook import Webhook
 from streams import codec, metrics
 from streams.app import app_id, options
@@ -41,8 +38,6 @@ from streams.transport import PositionedApp
 _WATCH: Final = 1.0
 _COUNT_EVERY: Final = 5
 _STOP: Final = 5.0
-
-_options = msgspec.json.Decoder(dict[str, Any])
 
 log = structlog.get_logger(__name__)
 
@@ -83,7 +78,7 @@ async def deliver(settings: Settings, stopping: asyncio.Event) -> None:
         teller = Teller(pool, link, settings.partitions)
         dispatcher = Dispatcher(
             pool,
-            {"webhook": through_webhook(webhook)},
+            Channels(Versions(pool), {"webhook": webhook.tell}).send,
             health,
             owner=f"{settings.worker_name}-{os.getpid()}-{secrets.token_hex(4)}",
             lease=timedelta(seconds=3 * settings.delivery_timeout + 10),
@@ -104,20 +99,6 @@ async def deliver(settings: Settings, stopping: asyncio.Event) -> None:
             await dispatcher.drain(settings.delivery_timeout + 2)
             await teller.flush()
     log.info("delivery_stopped")
-
-
-def through_webhook(webhook: Webhook) -> Channel:
-    """The webhook channel: from a claimed row to an outcome."""
-
-    async def send(task: Claimed) -> Outcome:
-        try:
-            given = _options.decode(task.options)
-            body = webhook_body(task.body, given, task.reason)
-        except (UnusableNoticeError, msgspec.MsgspecError) as error:
-            return Failed(Reason.BAD_NOTICE, str(error))
-        return await webhook.send(task.target, str(task.id), body, given)
-
-    return send
 
 
 def hint_app(settings: Settings, hint: Callable[[Sequence[uuid.UUID]], None]) -> faust.App:

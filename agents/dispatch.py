@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Final
 from urllib.parse import urlsplit
@@ -33,7 +33,7 @@ MAX_DETAIL: Final = 500
 _RETRY_FIRST: Final = 0.1
 _RETRY_CAP: Final = 2.0
 
-Channel = Callable[[Claimed], Awaitable[Outcome]]
+Send = Callable[[Claimed], Awaitable[Outcome]]
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +57,7 @@ class Dispatcher:
     def __init__(
         self,
         pool: asyncpg.Pool,
-        channels: Mapping[str, Channel],
+        send: Send,
         health: Health,
         *,
         owner: str,
@@ -66,7 +66,7 @@ class Dispatcher:
         ended: Callable[[Sequence[Finished]], None],
     ) -> None:
         self._pool = pool
-        self._channels = channels
+        self._send = send
         self._health = health
         self._owner = owner
         self._lease = lease
@@ -184,11 +184,8 @@ class Dispatcher:
     async def _sent(self, task: Claimed) -> Outcome:
         if task.age > self._max_age:
             return Failed(Reason.EXPIRED, f"made {task.age} ago")
-        channel = self._channels.get(task.channel)
-        if channel is None:
-            return Failed(Reason.UNKNOWN_CHANNEL, task.channel)
         try:
-            return await channel(task)
+            return await self._send(task)
         except Exception as error:
             log.exception("channel_failed", task=str(task.id), channel=task.channel)
             return RetryLater(Reason.INTERNAL, f"{type(error).__name__}: {error}")
@@ -202,6 +199,7 @@ class Dispatcher:
                 finished = await task_rows.finish(conn, self._owner, endings)
                 await task_rows.retry_later(conn, self._owner, retries)
                 await task_rows.release(conn, self._owner, untried)
+                await task_rows.remember(conn, _memories(done))
         except BaseException:
             self._some_done.set()
             raise
@@ -273,6 +271,10 @@ def _written(task: Claimed, outcome: Outcome | None, max_age: timedelta) -> Endi
     end = delay or outcome
     state = "sent" if isinstance(end, Sent) else "failed"
     return Ending(id=task.id, attempt=task.attempt, state=state, reason=end.reason, detail=_clean(end.detail))
+
+
+def _memories(done: Sequence[tuple[Claimed, Outcome | None]]) -> list[tuple[Claimed, dict[str, str]]]:
+    return [(task, end.memory) for task, end in done if isinstance(end, Sent) and end.memory is not None]
 
 
 def _clean(detail: str) -> str:

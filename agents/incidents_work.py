@@ -162,7 +162,7 @@ class IncidentsWork:
         after = msgspec.structs.replace(flush.group, revision=group.revision + 1, updated_at=self._now)
         events: list[Event] = []
         if flush.notices:
-            flushed = notices.Flushed(key, after, receiver.name, self._now)
+            flushed = notices.Flushed(key, after, receiver.name, self._config_version, self._now)
             body = notices.body(flushed, members, self.logic.settings.page_url)
             for notice in flush.notices:
                 row, task = notices.task(flushed, notice, body)

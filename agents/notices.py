@@ -14,11 +14,12 @@ from streams import codec, keys
 
 
 class Flushed(msgspec.Struct, frozen=True):
-    """A group at one flush, and the receiver that is told of it."""
+    """A group at one flush, and the receiver, of one version of the rules, that is told of it."""
 
     key: str
     group: GroupState
     receiver: str
+    config_version: int
     at: datetime
 
 
@@ -60,11 +61,12 @@ def task(flushed: Flushed, notice: Notice, text: str) -> tuple[task_rows.Notice,
         group_key=flushed.key,
         team=group.team,
         decision=notice.decision,
+        config_version=flushed.config_version,
         receiver=flushed.receiver,
         integration=to.index,
         channel=to.channel,
         target=to.target,
-        options=codec.to_json(to.options),
+        urgency=group.severity.rank,
         reason=notice.reason,
         due_at=flushed.at,
         created_at=flushed.at,

@@ -31,6 +31,14 @@ CREATE TABLE public.alerts (
     CONSTRAINT alerts_status_check CHECK ((status = ANY (ARRAY['firing'::text, 'resolved'::text])))
 );
 
+CREATE TABLE public.channel_memory (
+    incident_id uuid NOT NULL,
+    receiver text NOT NULL,
+    integration integer NOT NULL,
+    memory jsonb NOT NULL,
+    updated_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
 CREATE TABLE public.config_versions (
     version bigint NOT NULL,
     digest text NOT NULL,
@@ -149,7 +157,7 @@ CREATE TABLE public.log_lives (
 
 CREATE TABLE public.notices (
     id uuid NOT NULL,
-    incident_id uuid NOT NULL,
+    incident_id uuid,
     decision integer NOT NULL,
     body jsonb NOT NULL,
     created_at timestamp with time zone NOT NULL
@@ -158,7 +166,7 @@ CREATE TABLE public.notices (
 CREATE TABLE public.notification_tasks (
     id uuid NOT NULL,
     notice_id uuid NOT NULL,
-    incident_id uuid NOT NULL,
+    incident_id uuid,
     group_key text NOT NULL,
     team text NOT NULL,
     decision integer NOT NULL,
@@ -166,7 +174,6 @@ CREATE TABLE public.notification_tasks (
     integration integer NOT NULL,
     channel text NOT NULL,
     target text NOT NULL,
-    options jsonb NOT NULL,
     reason text NOT NULL,
     state text DEFAULT 'due'::text NOT NULL,
     attempts integer DEFAULT 0 NOT NULL,
@@ -178,9 +185,14 @@ CREATE TABLE public.notification_tasks (
     created_at timestamp with time zone NOT NULL,
     finished_at timestamp with time zone,
     told_group boolean DEFAULT false NOT NULL,
-    CONSTRAINT notification_tasks_check CHECK (((finished_at IS NOT NULL) = (state = ANY (ARRAY['sent'::text, 'failed'::text])))),
+    config_version bigint DEFAULT 0 NOT NULL,
+    urgency smallint DEFAULT 4 NOT NULL,
+    digest_id uuid,
     CONSTRAINT notification_tasks_check1 CHECK (((lease_until IS NOT NULL) = (state = 'sending'::text))),
-    CONSTRAINT notification_tasks_state_check CHECK ((state = ANY (ARRAY['due'::text, 'sending'::text, 'sent'::text, 'failed'::text])))
+    CONSTRAINT notification_tasks_digest_check CHECK (((digest_id IS NOT NULL) OR (state <> ALL (ARRAY['folded'::text, 'digested'::text])))),
+    CONSTRAINT notification_tasks_finished_check CHECK (((finished_at IS NOT NULL) = (state = ANY (ARRAY['sent'::text, 'digested'::text, 'failed'::text])))),
+    CONSTRAINT notification_tasks_state_check CHECK ((state = ANY (ARRAY['due'::text, 'sending'::text, 'folded'::text, 'sent'::text, 'digested'::text, 'failed'::text]))),
+    CONSTRAINT notification_tasks_urgency_check CHECK (((urgency >= 0) AND (urgency <= 4)))
 );
 
 CREATE TABLE public.schema_migrations (
@@ -210,6 +222,17 @@ CREATE TABLE public.stream_progress (
     CONSTRAINT stream_progress_check CHECK ((safe <= applied)),
     CONSTRAINT stream_progress_check1 CHECK ((received = ((((((new + changed) + resolved) + duplicate) + late) + rejected) + redelivered))),
     CONSTRAINT stream_progress_partition_check CHECK ((partition >= 0))
+);
+
+CREATE TABLE public.target_states (
+    target text NOT NULL,
+    process text NOT NULL,
+    channel text NOT NULL,
+    failures integer NOT NULL,
+    paused_until timestamp with time zone,
+    last_reason text NOT NULL,
+    last_sent_at timestamp with time zone,
+    seen_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 );
 
 CREATE TABLE public.timeline (
@@ -267,6 +290,9 @@ ALTER TABLE ONLY public.verdicts ATTACH PARTITION public.verdicts_other DEFAULT;
 ALTER TABLE ONLY public.alerts
     ADD CONSTRAINT alerts_pkey PRIMARY KEY (identity, occurrence);
 
+ALTER TABLE ONLY public.channel_memory
+    ADD CONSTRAINT channel_memory_pkey PRIMARY KEY (incident_id, receiver, integration);
+
 ALTER TABLE ONLY public.config_versions
     ADD CONSTRAINT config_versions_pkey PRIMARY KEY (version);
 
@@ -306,6 +332,9 @@ ALTER TABLE ONLY public.schema_migrations
 ALTER TABLE ONLY public.stream_progress
     ADD CONSTRAINT stream_progress_pkey PRIMARY KEY (log_id, topic, partition);
 
+ALTER TABLE ONLY public.target_states
+    ADD CONSTRAINT target_states_pkey PRIMARY KEY (target, process);
+
 ALTER TABLE ONLY public.timeline
     ADD CONSTRAINT timeline_pkey PRIMARY KEY (incident_id, seq);
 
@@ -343,9 +372,13 @@ CREATE UNIQUE INDEX incidents_one_open_per_group ON public.incidents USING btree
 
 CREATE INDEX notification_tasks_by_incident ON public.notification_tasks USING btree (incident_id);
 
-CREATE INDEX notification_tasks_open ON public.notification_tasks USING btree (due_at) WHERE (state = ANY (ARRAY['due'::text, 'sending'::text]));
+CREATE INDEX notification_tasks_folded ON public.notification_tasks USING btree (digest_id) WHERE (state = 'folded'::text);
 
-CREATE INDEX notification_tasks_order ON public.notification_tasks USING btree (incident_id, target, decision) WHERE (state = ANY (ARRAY['due'::text, 'sending'::text]));
+CREATE INDEX notification_tasks_held ON public.notification_tasks USING btree (receiver, integration) WHERE (state = 'due'::text);
+
+CREATE INDEX notification_tasks_open ON public.notification_tasks USING btree (urgency, due_at) WHERE (state = ANY (ARRAY['due'::text, 'sending'::text]));
+
+CREATE INDEX notification_tasks_order ON public.notification_tasks USING btree (incident_id, target, decision) WHERE (state = ANY (ARRAY['due'::text, 'sending'::text, 'folded'::text]));
 
 CREATE INDEX notification_tasks_untold ON public.notification_tasks USING btree (finished_at) WHERE ((finished_at IS NOT NULL) AND (NOT told_group));
 
@@ -373,6 +406,9 @@ ALTER INDEX public.verdicts_rejected ATTACH PARTITION public.verdicts_other_even
 
 ALTER INDEX public.verdicts_by_alert ATTACH PARTITION public.verdicts_other_identity_occurrence_idx;
 
+ALTER TABLE ONLY public.channel_memory
+    ADD CONSTRAINT channel_memory_incident_id_fkey FOREIGN KEY (incident_id) REFERENCES public.incidents(id);
+
 ALTER TABLE ONLY public.incident_alerts
     ADD CONSTRAINT incident_alerts_incident_id_fkey FOREIGN KEY (incident_id) REFERENCES public.incidents(id);
 
@@ -384,6 +420,9 @@ ALTER TABLE ONLY public.incidents
 
 ALTER TABLE ONLY public.notices
     ADD CONSTRAINT notices_incident_id_fkey FOREIGN KEY (incident_id) REFERENCES public.incidents(id);
+
+ALTER TABLE ONLY public.notification_tasks
+    ADD CONSTRAINT notification_tasks_digest_id_fkey FOREIGN KEY (digest_id) REFERENCES public.notification_tasks(id);
 
 ALTER TABLE ONLY public.notification_tasks
     ADD CONSTRAINT notification_tasks_incident_id_fkey FOREIGN KEY (incident_id) REFERENCES public.incidents(id);

@@ -53,10 +53,8 @@ _decoder = msgspec.json.Decoder(NoticeBody)
 _encode = msgspec.json.Encoder().encode
 
 
-def webhook_body(stored: str, options: Mapping[str, Any], reason: str) -> bytes:
-    """Alertmanager's webhook JSON, version 4, with our `incident` beside it.
-
-    `reason` is why this integration is told. The same row always gives the same bytes, so a repeat can be recognised.
+def read_notice(stored: str, *, send_resolved: bool) -> NoticeBody:
+    """The notice as an integration is to hear of it: without `send_resolved`, only of what fires.
 
     Raises:
         UnusableNoticeError: nothing can be said.
@@ -65,14 +63,24 @@ def webhook_body(stored: str, options: Mapping[str, Any], reason: str) -> bytes:
         notice = _decoder.decode(stored)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise UnusableNoticeError(f"the notice cannot be read: {error}") from error
-    alerts = _chosen(notice.alerts, send_resolved=options.get("send_resolved", True))
-    limit = int(options.get("max_alerts", 0)) or len(alerts)
-    shown = alerts[:limit]
+    alerts = notice.alerts if send_resolved else tuple(alert for alert in notice.alerts if alert.status == "firing")
+    if not alerts:
+        raise UnusableNoticeError("no alert is left to tell of")
+    return msgspec.structs.replace(notice, alerts=alerts)
+
+
+def webhook_body(notice: NoticeBody, options: Mapping[str, Any], reason: str) -> bytes:
+    """Alertmanager's webhook JSON, version 4, with our `incident` beside it.
+
+    `reason` is why this integration is told. The same row always gives the same bytes, so a repeat can be recognised.
+    """
+    limit = int(options.get("max_alerts", 0)) or len(notice.alerts)
+    shown = notice.alerts[:limit]
     return _encode(
         {
             "version": "4",
             "groupKey": notice.group_key,
-            "truncatedAlerts": notice.truncated_alerts + len(alerts) - len(shown),
+            "truncatedAlerts": notice.truncated_alerts + len(notice.alerts) - len(shown),
             "status": "firing" if any(alert.status == "firing" for alert in shown) else "resolved",
             "receiver": notice.receiver,
             "groupLabels": notice.group_labels,
@@ -91,13 +99,6 @@ def common(maps: Sequence[Mapping[str, str]]) -> dict[str, str]:
         return {}
     first, *others = maps
     return {name: value for name, value in first.items() if all(other.get(name) == value for other in others)}
-
-
-def _chosen(alerts: tuple[NoticeAlert, ...], *, send_resolved: bool) -> tuple[NoticeAlert, ...]:
-    chosen = alerts if send_resolved else tuple(alert for alert in alerts if alert.status == "firing")
-    if not chosen:
-        raise UnusableNoticeError("no alert is left to tell of")
-    return chosen
 
 
 def _alert(alert: NoticeAlert) -> dict[str, Any]:

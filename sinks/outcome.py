@@ -21,15 +21,17 @@ class Reason(StrEnum):
     REFUSED_TARGET = "refused_target"
     BAD_NOTICE = "bad_notice"
     UNKNOWN_CHANNEL = "unknown_channel"
+    UNKNOWN_RECEIVER = "unknown_receiver"
     EXPIRED = "expired"
     CANCELLED = "cancelled"
     INTERNAL = "internal"
 
 
 class Sent(msgspec.Struct, frozen=True):
-    """The target has it."""
+    """The target has it. `memory` is what the channel wants to know at the incident's next notice; None: no change."""
 
     detail: str = ""
+    memory: dict[str, str] | None = None
 
     @property
     def reason(self) -> Reason:

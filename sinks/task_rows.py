@@ -5,10 +5,12 @@ whose own clock is wrong neither steals nor delays; tests pass `now` instead.
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
+
+import msgspec
 
 from sinks.postgres import Connection
 
@@ -23,24 +25,21 @@ ON CONFLICT DO NOTHING
 
 # Adds tasks that are due at their time; one that is there stays as it is.
 _INSERT_TASKS: Final = """
-INSERT INTO notification_tasks (id, notice_id, incident_id, group_key, team, decision, receiver, integration, channel,
-    target, options, reason, due_at, created_at)
-SELECT id, notice_id, incident_id, group_key, team, decision, receiver, integration, channel, target, options::jsonb,
-    reason, due_at, created_at
-FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::int[], $7::text[], $8::int[], $9::text[],
-    $10::text[], $11::text[], $12::text[], $13::timestamptz[], $14::timestamptz[])
-    AS new(id, notice_id, incident_id, group_key, team, decision, receiver, integration, channel, target, options,
-    reason, due_at, created_at)
+INSERT INTO notification_tasks (id, notice_id, incident_id, group_key, team, decision, config_version, receiver,
+    integration, channel, target, urgency, reason, due_at, created_at)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::int[], $7::bigint[], $8::text[],
+    $9::int[], $10::text[], $11::text[], $12::int[], $13::text[], $14::timestamptz[], $15::timestamptz[])
 ON CONFLICT DO NOTHING
 """
 
 # Leases tasks that are due, or whose lease ran out, to one owner. Of one incident
 # and target only the earliest unfinished task may go, and of one target only a
-# few at a time; `ready` asks again for what another owner may just have changed.
+# few at a time, the most urgent first; `ready` asks again for what another owner
+# may just have changed.
 _CLAIM: Final = """
 WITH clock AS MATERIALIZED (SELECT coalesce($2::timestamptz, clock_timestamp()) AS now),
 near AS (
-    SELECT mine.id, mine.target, mine.due_at FROM notification_tasks mine, clock
+    SELECT mine.id, mine.target, mine.urgency, mine.due_at FROM notification_tasks mine, clock
     WHERE ((mine.state = 'due' AND mine.due_at <= clock.now)
             OR (mine.state = 'sending' AND mine.lease_until < clock.now))
         AND ($5::uuid[] IS NULL OR mine.id = ANY($5))
@@ -48,26 +47,29 @@ near AS (
         AND NOT EXISTS (
             SELECT FROM notification_tasks earlier
             WHERE earlier.incident_id = mine.incident_id AND earlier.target = mine.target
-                AND earlier.state IN ('due', 'sending')
+                AND earlier.state IN ('due', 'sending', 'folded')
                 AND (earlier.decision, earlier.receiver, earlier.integration)
                     < (mine.decision, mine.receiver, mine.integration))
-    ORDER BY mine.due_at LIMIT $4 * 8
+    ORDER BY mine.urgency, mine.due_at LIMIT $4 * 8
 ),
-placed AS (SELECT id, row_number() OVER (PARTITION BY target ORDER BY due_at) AS place FROM near),
+placed AS (SELECT id, row_number() OVER (PARTITION BY target ORDER BY urgency, due_at) AS place FROM near),
 ready AS (
     SELECT mine.id FROM notification_tasks mine JOIN placed USING (id), clock
     WHERE placed.place <= $7
         AND ((mine.state = 'due' AND mine.due_at <= clock.now)
             OR (mine.state = 'sending' AND mine.lease_until < clock.now))
-    ORDER BY mine.due_at LIMIT $4
+    ORDER BY mine.urgency, mine.due_at LIMIT $4
     FOR NO KEY UPDATE OF mine SKIP LOCKED
 )
 UPDATE notification_tasks AS mine
 SET state = 'sending', attempts = mine.attempts + 1, lease_owner = $1, lease_until = clock.now + $3::interval
 FROM ready, notices, clock
 WHERE mine.id = ready.id AND notices.id = mine.notice_id
-RETURNING mine.id, mine.incident_id, mine.group_key, mine.decision, mine.receiver, mine.integration, mine.channel,
-    mine.target, mine.options, mine.reason, mine.attempts AS attempt, clock.now - mine.created_at AS age, notices.body
+RETURNING mine.id, mine.incident_id, mine.group_key, mine.decision, mine.config_version, mine.receiver,
+    mine.integration, mine.channel, mine.target, mine.urgency, mine.reason, mine.attempts AS attempt, mine.created_at,
+    clock.now - mine.created_at AS age, notices.body,
+    (SELECT memory FROM channel_memory kept WHERE kept.incident_id = mine.incident_id
+        AND kept.receiver = mine.receiver AND kept.integration = mine.integration) AS memory
 """
 
 # Ends tasks for good, unless the lease has passed to another owner meanwhile.
@@ -96,6 +98,15 @@ UPDATE notification_tasks AS mine
 SET state = 'due', attempts = mine.attempts - 1, lease_owner = NULL, lease_until = NULL
 FROM unnest($2::uuid[], $3::int[]) AS new(id, attempt)
 WHERE mine.id = new.id AND mine.state = 'sending' AND mine.lease_owner = $1 AND mine.attempts = new.attempt
+"""
+
+# Keeps what channels want to know at the next notice of an incident.
+_REMEMBER: Final = """
+INSERT INTO channel_memory (incident_id, receiver, integration, memory)
+SELECT incident_id, receiver, integration, memory::jsonb
+FROM unnest($1::uuid[], $2::text[], $3::int[], $4::text[]) AS new(incident_id, receiver, integration, memory)
+ON CONFLICT (incident_id, receiver, integration)
+    DO UPDATE SET memory = excluded.memory, updated_at = clock_timestamp()
 """
 
 # Tasks that ended a while ago and whose group has not applied it, oldest first.
@@ -133,7 +144,11 @@ class Notice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One new row of `notification_tasks`; `options` is encoded JSON, `decision` counts within the incident."""
+    """One new row of `notification_tasks`; `decision` counts within the incident.
+
+    Delivery finds the integration, secrets and all, by `config_version`, `receiver` and `integration`. `urgency` is
+    0 for a critical incident and 4 for one of unknown severity.
+    """
 
     id: uuid.UUID
     notice_id: uuid.UUID
@@ -141,11 +156,12 @@ class Task:
     group_key: str
     team: str
     decision: int
+    config_version: int
     receiver: str
     integration: int
     channel: str
     target: str
-    options: str
+    urgency: int
     reason: str
     due_at: datetime
     created_at: datetime
@@ -153,21 +169,27 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimed:
-    """A task leased to this process. `attempt` counts from 1; `age` is since it was made."""
+    """A task leased to this process. `attempt` counts from 1; `age` is since it was made.
+
+    `body` is encoded JSON, see `sinks.message`; `memory` is what the channel kept of the incident's earlier notice.
+    """
 
     id: uuid.UUID
     incident_id: uuid.UUID
     group_key: str
     decision: int
+    config_version: int
     receiver: str
     integration: int
     channel: str
     target: str
-    options: str
+    urgency: int
     reason: str
     attempt: int
+    created_at: datetime
     age: timedelta
     body: str
+    memory: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,6 +279,19 @@ async def release(conn: Connection, owner: str, tasks: Sequence[Claimed]) -> Non
     """Give back tasks that were never tried."""
     if tasks:
         await conn.execute(_RELEASE, owner, [task.id for task in tasks], [task.attempt for task in tasks])
+
+
+async def remember(conn: Connection, kept: Sequence[tuple[Claimed, Mapping[str, str]]]) -> None:
+    """Keep what a channel said to remember of these tasks, at most one of each incident and integration."""
+    if kept:
+        tasks = [task for task, _ in kept]
+        await conn.execute(
+            _REMEMBER,
+            [task.incident_id for task in tasks],
+            [task.receiver for task in tasks],
+            [task.integration for task in tasks],
+            [msgspec.json.encode(memory).decode() for _, memory in kept],
+        )
 
 
 async def untold(conn: Connection, now: datetime | None, grace: timedelta, limit: int) -> list[Finished]:

@@ -13,6 +13,8 @@ import httpcore
 import httpx
 
 from sinks.addresses import CheckedBackend, RefusedAddressError
+from sinks.channel import Telling
+from sinks.message import webhook_body
 from sinks.outcome import Failed, Outcome, Reason, RetryLater, Sent
 
 MAX_ANSWER: Final = 65_536
@@ -32,6 +34,11 @@ class Webhook:
             timeout=None,  # noqa: S113 - the deadline over the whole send is ours
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         )
+
+    async def tell(self, telling: Telling) -> Outcome:
+        """Post Alertmanager's body."""
+        body = webhook_body(telling.notice, telling.options, telling.reason)
+        return await self.send(telling.target, str(telling.id), body, telling.options)
 
     async def send(self, target: str, task_id: str, body: bytes, options: Mapping[str, Any]) -> Outcome:
         """Post the body; every way that it can end is an outcome."""

@@ -12,7 +12,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from agents.deliver import deliver, hint_app
-from sinks import task_rows
+from sinks import config_rows, task_rows
 from streams import codec, keys
 from streams.records import Outcome, TaskHint
 from streams.settings import Settings
@@ -20,6 +20,13 @@ from streams.topic_admin import ensure_topics
 from streams.topics import INPUTS, TASKS, topic_name
 from tests.conftest import Broker
 from tests.sinks.outbox import incident, task
+
+RULES = """
+route: {{receiver: ops}}
+receivers:
+  - name: ops
+    webhook_configs: [{{url: "{url}"}}]
+"""
 
 
 class Hook:
@@ -64,6 +71,12 @@ async def delivering(settings: Settings) -> AsyncIterator[None]:
             await role
 
 
+async def due(conn: asyncpg.Connection, told: uuid.UUID, decision: int, url: str) -> uuid.UUID:
+    """A task of rules that name `url` as the first target of `ops`."""
+    version = await config_rows.store(conn, RULES.format(url=url), "test")
+    return await task(conn, told, decision, made_at=datetime.now(UTC), target=url, config_version=version)
+
+
 async def state(conn: asyncpg.Connection, wanted: uuid.UUID) -> str:
     found: str = await conn.fetchval("SELECT state FROM notification_tasks WHERE id = $1", wanted)
     return found
@@ -88,7 +101,7 @@ async def test_a_notice_is_delivered_and_its_group_told_until_it_knows(
     await outcomes.start()
     try:
         async with delivering(settings):
-            made = await task(conn, told, made_at=datetime.now(UTC), target=hook.url)
+            made = await due(conn, told, 1, hook.url)
             hint = codec.encode(TaskHint(task_ids=(str(made),)))
             async with AIOKafkaProducer(bootstrap_servers=kafka.url) as producer:
                 await producer.send_and_wait(topic_name(settings.app_prefix, TASKS), hint, partition=0)
@@ -96,7 +109,7 @@ async def test_a_notice_is_delivered_and_its_group_told_until_it_knows(
             await sent(conn, made)
             first, again = [await asyncio.wait_for(outcomes.getone(), 20) for _ in range(2)]
             await task_rows.mark_told(conn, [made])
-            later = await task(conn, told, 2, made_at=datetime.now(UTC), target=hook.url)
+            later = await due(conn, told, 2, hook.url)
             await sent(conn, later)
     finally:
         await outcomes.stop()
@@ -135,7 +148,7 @@ async def test_notices_go_out_while_kafka_is_away(
 ) -> None:
     settings = dataclasses.replace(settings, kafka_url="127.0.0.1:1", database_url=database_url)
     async with delivering(settings):
-        made = await task(conn, await incident(conn), made_at=datetime.now(UTC), target=hook.url)
+        made = await due(conn, await incident(conn), 1, hook.url)
         await sent(conn, made)
     assert hook.keys == [str(made)]
     assert [one.id for one in await task_rows.untold(conn, None, timedelta(0), 10)] == [made]

@@ -41,9 +41,9 @@ def test_a_changed_migration_is_named_with_the_remedy() -> None:
         pending({FIRST.name: "other"}, [FIRST, SECOND])
 
 
-def test_the_numbers_of_migrations_are_unique_and_without_gaps() -> None:
+def test_each_migration_has_a_number_of_its_own() -> None:
     numbers = [int(one.name[:4]) for one in migrations()]
-    assert numbers == list(range(1, len(numbers) + 1))
+    assert numbers == sorted(set(numbers))
 
 
 async def test_migrating_creates_the_database_and_a_second_run_has_nothing_to_do(new_database_url: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sinks.message import UnusableNoticeError, common, webhook_body
+from sinks.message import UnusableNoticeError, common, read_notice, webhook_body
 from tests.sinks.outbox import body
 
 ENDED = {
@@ -19,8 +19,9 @@ ENDED = {
 }
 
 
-def rendered(stored: dict[str, Any], **options: Any) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads(webhook_body(json.dumps(stored), options, "first"))
+def rendered(stored: dict[str, Any], *, send_resolved: bool = True, **options: Any) -> dict[str, Any]:
+    notice = read_notice(json.dumps(stored), send_resolved=send_resolved)
+    result: dict[str, Any] = json.loads(webhook_body(notice, options, "first"))
     return result
 
 
@@ -62,7 +63,7 @@ def test_what_max_alerts_cuts_is_counted() -> None:
 @pytest.mark.parametrize("stored", ["", "{}", "[]", "[" * 5000])
 def test_a_body_that_cannot_be_read_says_so(stored: str) -> None:
     with pytest.raises(UnusableNoticeError):
-        webhook_body(stored, {}, "first")
+        read_notice(stored, send_resolved=True)
 
 
 def test_common_entries_are_those_of_all() -> None:

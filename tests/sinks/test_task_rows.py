@@ -15,9 +15,9 @@ NOW = MADE_AT + SECOND
 
 
 async def test_a_task_is_claimed_with_its_notice_and_only_once(conn: asyncpg.Connection) -> None:
-    one = await task(conn, await incident(conn), options={"max_alerts": 3})
+    one = await task(conn, await incident(conn), config_version=3)
     [claimed] = await task_rows.claim(conn, "a", NOW, LEASE, 10)
-    assert (claimed.id, claimed.attempt, claimed.age, claimed.options) == (one, 1, SECOND, '{"max_alerts": 3}')
+    assert (claimed.id, claimed.attempt, claimed.age, claimed.config_version) == (one, 1, SECOND, 3)
     assert '"groupKey"' in claimed.body
     assert await task_rows.claim(conn, "b", NOW, LEASE, 10) == []
 
@@ -84,6 +84,26 @@ async def test_hinted_ids_skipped_targets_and_the_share_of_a_target_are_respecte
     assert hinted.id == many[5]
     claimed = await task_rows.claim(conn, "a", NOW, LEASE, 10, per_target=2)
     assert sorted(one.target for one in claimed) == ["http://lone", "http://many", "http://many"]
+
+
+async def test_the_most_urgent_go_first(conn: asyncpg.Connection) -> None:
+    for urgency in (4, 2, 0, 3):
+        await task(conn, await incident(conn), urgency=urgency, made_at=MADE_AT - urgency * SECOND)
+    claimed = await task_rows.claim(conn, "a", NOW, LEASE, 2)
+    assert sorted(one.urgency for one in claimed) == [0, 2]
+
+
+async def test_what_a_channel_remembers_comes_with_the_incident_s_next_task(conn: asyncpg.Connection) -> None:
+    told, other = await incident(conn), await incident(conn)
+    await task(conn, told)
+    [first] = await task_rows.claim(conn, "a", NOW, LEASE, 10)
+    assert first.memory is None
+    await task_rows.remember(conn, [(first, {"ts": "1.2"})])
+    await task_rows.remember(conn, [(first, {"ts": "1.3"})])
+    await task_rows.release(conn, "a", [first])
+    await task(conn, other)
+    claimed = await task_rows.claim(conn, "a", NOW, LEASE, 10)
+    assert {one.incident_id: one.memory for one in claimed} == {told: '{"ts": "1.3"}', other: None}
 
 
 async def test_a_released_task_has_not_used_an_attempt(conn: asyncpg.Connection) -> None:

@@ -70,7 +70,7 @@ async def add_task(conn: "Conn", incident: uuid.UUID, decision: int, **given: An
     row = {
         "id": uuid.uuid4(), "notice_id": notice, "incident_id": incident, "group_key": "g", "team": "default",
         "decision": decision, "receiver": "on-call", "integration": 0, "channel": "webhook",
-        "target": "https://hooks.example.net/T0/secret", "options": "{}", "reason": "group_opened", "due_at": now,
+        "target": "https://hooks.example.net/T0/secret", "reason": "group_opened", "due_at": now,
         "created_at": now, **given,
     }  # fmt: skip
     await _insert(conn, "notification_tasks", row)
