@@ -9,6 +9,7 @@ import msgspec
 from agents.deadlines import Deadlines, StepDeadlines
 from agents.rules.incident import GroupState, Member
 from agents.step import Partition
+from agents.suppression import Suppressor
 from streams.redis_tables import View
 
 GROUPS: Final = "groups"
@@ -25,14 +26,16 @@ decode_member = msgspec.msgpack.Decoder(Member).decode
 
 @dataclass(kw_only=True)
 class InputsPartition(Partition):
-    """A partition of `incident-inputs` with an index of each group's members."""
+    """A partition of `incident-inputs` with an index of each group's members, and of what mutes."""
 
     members_of: dict[str, set[str]] = field(default_factory=dict)
+    suppressor: Suppressor = field(default_factory=lambda: Suppressor({}))
 
     @classmethod
     def over(cls, view: View, *, pg_applied: int, config_version: int, watermark: datetime) -> "InputsPartition":
         """Derive what is not in the tables from what is."""
         self = cls(view=view, pg_applied=pg_applied, config_version=config_version, watermark=watermark)
+        self.suppressor = Suppressor(view.tables[RULES])
         for key in view.tables[MEMBERS]:
             group, _, identity = key.partition(":")
             self.members_of.setdefault(group, set()).add(identity)

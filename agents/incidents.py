@@ -6,7 +6,7 @@ from typing import Any
 
 from agents.incidents_work import Garbage, IncidentsWork
 from agents.step import Partition, Poisoned
-from sinks import alert_rows, incident_rows, task_rows
+from sinks import alert_rows, incident_rows, rule_rows, task_rows
 from sinks.postgres import Connection
 from streams import codec, keys
 from streams.records import ConfigChanged, InputBatch, InputsRecord
@@ -52,7 +52,7 @@ class IncidentsLogic:
         incidents = [row for work in works for row in work.incident_rows()]
         if len({row.group_key for row in incidents}) < len(incidents):
             return None
-        if any(work.notices or work.heard or work.gone or work.refused for work in works):
+        if any(work.notices or work.heard or work.gone or work.refused or work.suppressor.rows for work in works):
             return None
         return incident_rows.AT_ONCE, incident_rows.arguments(
             incidents,
@@ -76,6 +76,7 @@ class IncidentsLogic:
         if heard:
             await task_rows.mark_told(conn, heard)
         await alert_rows.bury(conn, [row for work in works for row in work.dead_rows()])
+        await rule_rows.write(conn, [row for work in works for row in work.rule_rows()])
         await incident_rows.forget_groups(conn, [key for work in works for key in work.gone])
         await incident_rows.write(
             conn,

@@ -22,20 +22,24 @@ from agents.group_partition import (
 from agents.rules import grouping, incident
 from agents.rules.incident import Event, GroupState, Member
 from agents.step import Outgoing, Poison, Poisoned
+from agents.suppression import StepSuppressor
 from sinks import task_rows
 from sinks.alert_rows import DeadRow
 from sinks.incident_rows import DecisionRow, GroupRow, IncidentRow, LinkRow, TimelineRow
 from sinks.postgres import Advance
+from sinks.rule_rows import RuleRow
 from streams import codec, keys, metrics
 from streams.records import (
     AlertBody,
     Change,
     ConfigChanged,
+    InhibitorChanged,
     InputBatch,
     InputsRecord,
     MemberChange,
     Outcome,
     Rejected,
+    SilenceChanged,
     TaskHint,
     Tick,
 )  # fmt: skip
@@ -76,6 +80,7 @@ class IncidentsWork:
         self.tasks: list[task_rows.Task] = []
         self.timeline: list[TimelineRow] = []
         self.decisions: list[DecisionRow] = []
+        self.suppressor = StepSuppressor(partition.suppressor)
         self._poisoned = poisoned
         self._now = partition.watermark
         self._config_version = partition.config_version
@@ -104,12 +109,22 @@ class IncidentsWork:
             self._tick(record)
         elif type(record) is Outcome:
             self._outcome(record)
-        elif type(record) is ConfigChanged:
+        elif type(record) is Garbage:
+            self._garbage.append(record)
+        else:
+            self._apply_rules(record)
+
+    def _apply_rules(self, record: InputsRecord | Garbage) -> None:
+        if type(record) is ConfigChanged:
             self._now = max(self._now, record.announced_at)
             self._config_version = max(self._config_version, record.version)
             self.overlay.put(RULES, "config", codec.encode(self._config_version))
-        elif type(record) is Garbage:
-            self._garbage.append(record)
+        elif type(record) is SilenceChanged:
+            self._now = max(self._now, record.announced_at)
+            self.suppressor.apply_silences(record, self._now)
+        elif type(record) is InhibitorChanged:
+            self._now = max(self._now, record.accepted_at)
+            self.suppressor.apply_inhibitors(record, self._now)
 
     def _change(self, change: MemberChange, log_id: str) -> None:
         group, member = self._group(change.group), self._member(change.group, change.identity)
@@ -290,6 +305,8 @@ class IncidentsWork:
 
     def finish(self) -> None:
         """Encode the groups that the step leaves."""
+        for key, value in self.suppressor.changes():
+            self.overlay.put(RULES, key, value)
         changed = self.overlay.changes.get(GROUPS, {})
         for key in changed:
             group = self._groups[key]
@@ -312,6 +329,10 @@ class IncidentsWork:
     def links(self) -> list[LinkRow]:
         """Links of alerts to incidents as the step leaves them."""
         return list(self._links.values())
+
+    def rule_rows(self) -> list[tuple[int, RuleRow]]:
+        """What was applied of what mutes, with the partition."""
+        return [(self.partition.view.partition, row) for row in self.suppressor.rows.values()]
 
     @property
     def refused(self) -> bool:
@@ -384,6 +405,7 @@ class IncidentsWork:
                 if not partition.members_of[key]:
                     del partition.members_of[key]
         self._deadlines.commit()
+        self.suppressor.commit()
         for event in ("opened", "reopened", "resolved"):
             if not self.replaying and self._counted.get(event):
                 metrics.incidents.labels(event).inc(self._counted[event])

@@ -26,7 +26,7 @@ from agents.dedup import (
 )
 from agents.group_partition import GROUPS, MEMBERS, RULES, InputsPartition
 from agents.step import Partition, Waiting
-from sinks import alert_rows, incident_rows, postgres
+from sinks import alert_rows, incident_rows, postgres, rule_rows
 from sinks.postgres import Connection, Progress
 from streams import codec
 from streams.redis_tables import FencedError, Mark, TableSet, View
@@ -189,6 +189,8 @@ class Loader:
             view.tables[GROUPS][row["group_key"]] = row["state"]
         for row in await incident_rows.rebuild_members(conn, view.partition):
             view.tables[MEMBERS][f"{row['group_key']}:{row['identity']}"] = row["state"]
+        for row in await rule_rows.rebuild(conn, view.partition):
+            view.tables[RULES][row["key"]] = row["value"]
         if progress.config_version:
             view.tables[RULES]["config"] = codec.encode(progress.config_version)
 

@@ -1,5 +1,9 @@
 -- What the migrations lead to; made from them, for reading.
 
+CREATE FUNCTION public.refuse_change() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$ BEGIN RAISE EXCEPTION '% keeps its rows as they are', tg_table_name; END $$;
+
 CREATE TABLE public.alerts (
     identity text NOT NULL,
     occurrence bigint NOT NULL,
@@ -93,6 +97,12 @@ CREATE TABLE public.decisions_other (
     reason text CONSTRAINT decisions_reason_not_null NOT NULL,
     detail jsonb CONSTRAINT decisions_detail_not_null NOT NULL,
     decided_at timestamp with time zone CONSTRAINT decisions_decided_at_not_null NOT NULL
+);
+
+CREATE TABLE public.directory (
+    single boolean DEFAULT true NOT NULL,
+    sequence bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT directory_single_check CHECK (single)
 );
 
 CREATE TABLE public.groups (
@@ -195,10 +205,59 @@ CREATE TABLE public.notification_tasks (
     CONSTRAINT notification_tasks_urgency_check CHECK (((urgency >= 0) AND (urgency <= 4)))
 );
 
+CREATE TABLE public.partition_rules (
+    partition integer NOT NULL,
+    key text NOT NULL,
+    revision bigint NOT NULL,
+    value bytea NOT NULL
+);
+
 CREATE TABLE public.schema_migrations (
     name text NOT NULL,
     checksum text NOT NULL,
     applied_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+CREATE TABLE public.silence_audit (
+    seq bigint NOT NULL,
+    silence_id uuid NOT NULL,
+    at timestamp with time zone NOT NULL,
+    actor text NOT NULL,
+    action text NOT NULL,
+    before jsonb,
+    after jsonb NOT NULL,
+    CONSTRAINT silence_audit_action_check CHECK ((action = ANY (ARRAY['created'::text, 'edited'::text, 'expired'::text, 'replaced'::text]))),
+    CONSTRAINT silence_audit_check CHECK (((before IS NULL) = (action = 'created'::text)))
+);
+
+ALTER TABLE public.silence_audit ALTER COLUMN seq ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.silence_audit_seq_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.silences (
+    id uuid NOT NULL,
+    sequence bigint NOT NULL,
+    team text DEFAULT 'default'::text NOT NULL,
+    matchers jsonb NOT NULL,
+    starts_at timestamp with time zone NOT NULL,
+    ends_at timestamp with time zone NOT NULL,
+    recurrence jsonb,
+    created_by text NOT NULL,
+    comment text NOT NULL,
+    annotations jsonb DEFAULT '{}'::jsonb NOT NULL,
+    remind_before interval,
+    remind_to text DEFAULT ''::text NOT NULL,
+    replaces uuid,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    updated_at timestamp with time zone NOT NULL,
+    state bytea NOT NULL,
+    CONSTRAINT silences_check CHECK ((ends_at >= starts_at)),
+    CONSTRAINT silences_remind_before_check CHECK (((remind_before IS NULL) OR (remind_before > '00:00:00'::interval)))
 );
 
 CREATE TABLE public.stream_progress (
@@ -305,6 +364,9 @@ ALTER TABLE ONLY public.decisions
 ALTER TABLE ONLY public.decisions_other
     ADD CONSTRAINT decisions_other_pkey PRIMARY KEY (group_key, seq, decided_at);
 
+ALTER TABLE ONLY public.directory
+    ADD CONSTRAINT directory_pkey PRIMARY KEY (single);
+
 ALTER TABLE ONLY public.groups
     ADD CONSTRAINT groups_pkey PRIMARY KEY (group_key);
 
@@ -326,8 +388,20 @@ ALTER TABLE ONLY public.notification_tasks
 ALTER TABLE ONLY public.notification_tasks
     ADD CONSTRAINT notification_tasks_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.partition_rules
+    ADD CONSTRAINT partition_rules_pkey PRIMARY KEY (partition, key);
+
 ALTER TABLE ONLY public.schema_migrations
     ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY public.silence_audit
+    ADD CONSTRAINT silence_audit_pkey PRIMARY KEY (seq);
+
+ALTER TABLE ONLY public.silences
+    ADD CONSTRAINT silences_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.silences
+    ADD CONSTRAINT silences_sequence_key UNIQUE (sequence);
 
 ALTER TABLE ONLY public.stream_progress
     ADD CONSTRAINT stream_progress_pkey PRIMARY KEY (log_id, topic, partition);
@@ -382,6 +456,10 @@ CREATE INDEX notification_tasks_order ON public.notification_tasks USING btree (
 
 CREATE INDEX notification_tasks_untold ON public.notification_tasks USING btree (finished_at) WHERE ((finished_at IS NOT NULL) AND (NOT told_group));
 
+CREATE INDEX silence_audit_by_silence ON public.silence_audit USING btree (silence_id, seq);
+
+CREATE INDEX silences_by_end ON public.silences USING btree (ends_at DESC, id);
+
 CREATE INDEX verdicts_by_alert ON ONLY public.verdicts USING btree (identity, occurrence);
 
 CREATE INDEX verdicts_by_time ON ONLY public.verdicts USING brin (decided_at);
@@ -406,6 +484,8 @@ ALTER INDEX public.verdicts_rejected ATTACH PARTITION public.verdicts_other_even
 
 ALTER INDEX public.verdicts_by_alert ATTACH PARTITION public.verdicts_other_identity_occurrence_idx;
 
+CREATE TRIGGER silence_audit_is_kept BEFORE DELETE OR UPDATE ON public.silence_audit FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
+
 ALTER TABLE ONLY public.channel_memory
     ADD CONSTRAINT channel_memory_incident_id_fkey FOREIGN KEY (incident_id) REFERENCES public.incidents(id);
 
@@ -429,6 +509,12 @@ ALTER TABLE ONLY public.notification_tasks
 
 ALTER TABLE ONLY public.notification_tasks
     ADD CONSTRAINT notification_tasks_notice_id_fkey FOREIGN KEY (notice_id) REFERENCES public.notices(id);
+
+ALTER TABLE ONLY public.silence_audit
+    ADD CONSTRAINT silence_audit_silence_id_fkey FOREIGN KEY (silence_id) REFERENCES public.silences(id);
+
+ALTER TABLE ONLY public.silences
+    ADD CONSTRAINT silences_replaces_fkey FOREIGN KEY (replaces) REFERENCES public.silences(id);
 
 ALTER TABLE ONLY public.stream_progress
     ADD CONSTRAINT stream_progress_log_id_fkey FOREIGN KEY (log_id) REFERENCES public.log_lives(log_id);

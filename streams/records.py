@@ -213,7 +213,59 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="o
     finished_at: datetime
 
 
-InputsRecord = InputBatch | Outcome | Tick | ConfigChanged
+class Silence(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """One silence, whole. `sequence` is its place in the directory: a later one replaces an earlier one of the id.
+
+    `sets` are alternatives of (label, operator, value) that must all hold;
+    `windows` are (from, until) in order, when it is on: several where it recurs.
+    `remind_at` is when somebody is told that it ends, at `remind_to` or the groups' own receivers.
+    """
+
+    id: str
+    sequence: int
+    sets: tuple[tuple[tuple[str, str, str], ...], ...]
+    windows: tuple[tuple[datetime, datetime], ...]
+    team: str = "default"
+    created_by: str = ""
+    comment: str = ""
+    remind_at: datetime | None = None
+    remind_to: str = ""
+
+
+class SilenceChanged(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="silences"):
+    """Silences whose place in the directory is after `after` and up to `upto`, all of them."""
+
+    after: int
+    upto: int
+    items: tuple[Silence, ...]
+    announced_at: datetime
+
+
+class InhibitorEntry(msgspec.Struct, frozen=True, array_like=True):
+    """An inhibition rule, a hash of the values of its equal labels, and whether the alert meets its other side too."""
+
+    rule: str
+    equal: bytes
+    both: bool
+
+
+class Inhibitor(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """Where one alert mutes others at a revision of it; nowhere once it has ended."""
+
+    identity: str
+    fingerprint: str
+    revision: int
+    entries: tuple[InhibitorEntry, ...]
+
+
+class InhibitorChanged(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="inhibitors"):
+    """What one dedup step changed about alerts that can mute others."""
+
+    accepted_at: datetime
+    items: tuple[Inhibitor, ...]
+
+
+InputsRecord = InputBatch | Outcome | Tick | ConfigChanged | SilenceChanged | InhibitorChanged
 
 
 class TaskHint(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="due"):

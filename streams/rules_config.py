@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from streams.rules_inhibit import InhibitRule
 from streams.rules_matchers import Matcher, MatcherError, checked, in_order, parse, text_of
 from streams.rules_receivers import Integration, Receiver, http_options, receivers_of
 from streams.rules_yaml import MAX_DEPTH, ConfigError, Node, compose
@@ -76,6 +77,7 @@ class RulesConfig(msgspec.Struct, frozen=True, dict=True):
     receivers: dict[str, Receiver]
     text: str
     resolve_timeout: timedelta = timedelta(minutes=5)
+    inhibit_rules: tuple[InhibitRule, ...] = ()
 
     def __repr__(self) -> str:
         return f"RulesConfig(version={self.version})"

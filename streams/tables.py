@@ -5,7 +5,7 @@ pulses    identity            -> Pulse        dedup       what changes with ever
 recent    record's offset     -> event ids    dedup       which events were seen
 groups    group               -> GroupState   incidents   header, timers, notification log
 members   group + identity    -> Member       incidents   one alert in one group
-rules     name                -> bytes        incidents   configuration applied
+rules     name                -> bytes        incidents   what was applied: configuration, silences, sources that mute
 """
 
 from typing import Final

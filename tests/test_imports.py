@@ -22,8 +22,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # Reads and writes the numbered files only.
     "sinks.migrate": ("migrations",),
     "streams": ("streams",),
-    # The gateway, too, reads and writes rows; it never decides.
-    "web": ("web", "streams", "sinks"),
+    # The gateway, too, reads and writes rows; what it says of alerts comes from the rules the workers decide by.
+    "web": ("web", "streams", "sinks", "agents.rules"),
     # The servers know nothing of what runs on them; the supervisor hands settings on.
     "embedded": ("embedded", "streams.settings"),
     "migrations": (),

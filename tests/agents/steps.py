@@ -14,6 +14,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from agents.dedup import ALERT_TABLE, PULSES, RECENT, DedupLogic, decode_chunk, event_hashes
+from agents.incidents import IncidentsLogic
 from agents.loading import Loader
 from agents.rules.dedup import Pulse
 from agents.step import Outgoing, Partition, StepRunner
@@ -183,7 +184,8 @@ class Owner:
         self.partitions: dict[int, Partition] = {}
         self.waits: list[tuple[str, bool]] = []
         self.abandoned = False
-        self.logic = DedupLogic(world.settings, world.log_id, world.configs, self._fetch)
+        logic = DedupLogic if world.topic == ALERTS else IncidentsLogic
+        self.logic = logic(world.settings, world.log_id, world.configs, self._fetch)
         self.runner = StepRunner(
             name="dedup",
             logic=cast("Any", self.logic),
