@@ -7,8 +7,9 @@ import asyncpg
 import msgspec
 import structlog
 
-from sinks import config_rows
+from sinks import config_rows, webhook
 from sinks.channel import Channel, Telling
+from sinks.http import Http
 from sinks.message import UnusableNoticeError, read_notice
 from sinks.outcome import Failed, Outcome, Reason, RetryLater
 from sinks.task_rows import Claimed
@@ -19,6 +20,13 @@ _KEPT: Final = 32
 _memory = msgspec.json.Decoder(dict[str, str])
 
 log = structlog.get_logger(__name__)
+
+
+def all_channels(http: Http) -> dict[str, Channel]:
+    """Every channel by the name it has in the rules."""
+    return {
+        "webhook": webhook.over(http),
+    }
 
 
 class Versions:

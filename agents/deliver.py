@@ -20,12 +20,12 @@ import faust
 import structlog
 from faust.contrib.asgi import bind_to_running_loop
 
-from agents.channels import Channels, Versions
+from agents.channels import Channels, Versions, all_channels
 from agents.dispatch import Dispatcher
 from agents.tell import Teller
 from sinks import task_rows
+from sinks.http import Http
 from sinks.postgres import TRANSIENT, open_pool
-from sinks.webhook import Webhook
 from streams import codec, metrics
 from streams.app import app_id, options
 from streams.kafka_link import KafkaLink
@@ -70,15 +70,15 @@ async def deliver(settings: Settings, stopping: asyncio.Event) -> None:
             name=f"delivery-{settings.worker_name}",
         )
         stack.push_async_callback(_closed, pool)
-        webhook = Webhook(settings.delivery_timeout)
-        stack.push_async_callback(webhook.close)
+        http = Http(settings.delivery_timeout)
+        stack.push_async_callback(http.close)
         link = KafkaLink(settings, topic_name(settings.app_prefix, INPUTS))
         link.start()
         stack.push_async_callback(link.stop)
         teller = Teller(pool, link, settings.partitions)
         dispatcher = Dispatcher(
             pool,
-            Channels(Versions(pool), {"webhook": webhook.tell}).send,
+            Channels(Versions(pool), all_channels(http)).send,
             health,
             owner=f"{settings.worker_name}-{os.getpid()}-{secrets.token_hex(4)}",
             lease=timedelta(seconds=3 * settings.delivery_timeout + 10),

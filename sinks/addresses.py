@@ -1,4 +1,4 @@
-"""Which addresses a notice may go to, checked where the connection is made.
+"""Connections to checked addresses only.
 
 The name is resolved, each address judged, and the connection opened to a judged
 address: a name that resolves differently the second time gains nothing.
@@ -8,52 +8,20 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import httpcore
 
-_METADATA: Final = frozenset(
-    map(ipaddress.ip_address, ("100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254", "fd20:ce::254"))
-)
-_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
-_ONE_ADDRESS: Final = 1.5  # seconds, while another one is left to try
+from streams.addresses import is_refused, is_refused_host
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_ONE_ADDRESS: Final = 1.5  # seconds, while another one is left to try
+# Resolvers block their thread; one name that hangs must not hold up the others.
+_resolvers: Final = ThreadPoolExecutor(32, thread_name_prefix="resolve")
 
 
 class RefusedAddressError(httpcore.ConnectError):
     """Raised for a name none of whose addresses may be connected to."""
-
-
-def is_refused(address: Address) -> bool:
-    """Whether no notice may go there: link-local, cloud metadata, multicast, unspecified, reserved.
-
-    Loopback and private addresses are allowed: receivers of one's own live there.
-    """
-    plain = _embedded(address)
-    return (
-        plain.is_link_local
-        or plain in _METADATA
-        or plain.is_multicast
-        or plain.is_unspecified
-        or (plain.is_reserved and not plain.is_loopback)
-        or (plain.version == 4 and plain in _THIS_NETWORK)  # noqa: PLR2004
-    )
-
-
-_THIS_NETWORK: Final = ipaddress.ip_network("0.0.0.0/8")
-
-
-def _embedded(address: Address) -> Address:
-    if isinstance(address, ipaddress.IPv4Address):
-        return address
-    if address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    if address.sixtofour is not None:
-        return address.sixtofour
-    if address in _NAT64:
-        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    return address
 
 
 class CheckedBackend(httpcore.AnyIOBackend):
@@ -68,9 +36,7 @@ class CheckedBackend(httpcore.AnyIOBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """Try the allowed addresses of `host` in turn."""
-        allowed = [found for found in await _resolved(host, port) if not is_refused(_judged(found))]
-        if not allowed:
-            raise RefusedAddressError(f"{host} is not an address that notices may go to")
+        allowed = await allowed_addresses(host, port)
         for address in allowed[:-1]:
             try:
                 return await super().connect_tcp(address, port, _ONE_ADDRESS, local_address, socket_options)
@@ -79,14 +45,58 @@ class CheckedBackend(httpcore.AnyIOBackend):
         return await super().connect_tcp(allowed[-1], port, timeout, local_address, socket_options)
 
 
+async def allowed_addresses(host: str, port: int) -> list[str]:
+    """The addresses of a host that may be connected to, at least one.
+
+    Raises:
+        RefusedAddressError: there is none.
+        httpcore.ConnectError: the name cannot be resolved.
+    """
+    found = [] if is_refused_host(host) else await _resolved(host, port)
+    allowed = [one for one in found if not is_refused(ipaddress.ip_address(one.partition("%")[0]))]
+    if not allowed:
+        raise RefusedAddressError(f"{host} is not an address that notices may go to")
+    return allowed
+
+
+async def connected_socket(host: str, port: int) -> socket.socket:
+    """A TCP connection to a checked address of a host; the caller closes it.
+
+    Raises:
+        RefusedAddressError: no address of it may be connected to.
+        OSError: nobody answers there.
+        httpcore.ConnectError: the name cannot be resolved.
+    """
+    allowed = await allowed_addresses(host, port)
+    for address in allowed[:-1]:
+        try:
+            async with asyncio.timeout(_ONE_ADDRESS):
+                return await _connected(address, port)
+        except OSError:
+            continue
+    return await _connected(allowed[-1], port)
+
+
+async def _connected(address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setblocking(False)  # noqa: FBT003 - its only argument
+        await asyncio.get_running_loop().sock_connect(made, (address, port))
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
 async def _resolved(host: str, port: int) -> list[str]:
     loop = asyncio.get_running_loop()
     try:
-        found = await loop.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+        found = await loop.run_in_executor(_resolvers, _ask, host.strip("[]"), port)
     except (OSError, UnicodeError) as error:
         raise httpcore.ConnectError(f"{host} cannot be resolved: {error}") from error
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    return list(dict.fromkeys(found))
 
 
-def _judged(address: str) -> Address:
-    return ipaddress.ip_address(address.partition("%")[0])
+def _ask(host: str, port: int) -> list[str]:
+    return [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]

@@ -1,6 +1,7 @@
 """What a notice says: its stored body, made into what one channel sends. Pure."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -91,6 +92,29 @@ def webhook_body(notice: NoticeBody, options: Mapping[str, Any], reason: str) ->
             "incident": {**msgspec.to_builtins(notice.incident), "reason": reason},
         }
     )
+
+
+def incident_body(notice: NoticeBody, notice_id: str, reason: str, made_at: datetime) -> bytes:
+    """Our own JSON of a notice: the incident, why it is told, and its alerts. The same row gives the same bytes."""
+    return _encode(
+        {
+            "version": "incidents/1",
+            "id": notice_id,
+            "reason": reason,
+            "made_at": made_at,
+            "receiver": notice.receiver,
+            "incident": notice.incident,
+            "group": {"key": notice.group_key, "labels": notice.group_labels, "route": notice.route},
+            "status": status_of(notice),
+            "alerts": [_alert(alert) for alert in notice.alerts],
+            "truncated_alerts": notice.truncated_alerts,
+        }
+    )
+
+
+def status_of(notice: NoticeBody) -> str:
+    """`firing` while one of the alerts fires, else `resolved`."""
+    return "firing" if any(alert.status == "firing" for alert in notice.alerts) else "resolved"
 
 
 def common(maps: Sequence[Mapping[str, str]]) -> dict[str, str]:

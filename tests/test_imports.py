@@ -18,7 +18,15 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # Commands, and what the commands stand on, start every role.
     "agents.__main__": OURS,
     # Rows and channels know what is written, not who decides it.
-    "sinks": ("sinks", "streams.records", "streams.settings", "streams.metrics", "streams.codec", "streams.topics"),
+    "sinks": (
+        "sinks",
+        "streams.records",
+        "streams.settings",
+        "streams.metrics",
+        "streams.codec",
+        "streams.topics",
+        "streams.addresses",
+    ),
     # Reads and writes the numbered files only.
     "sinks.migrate": ("migrations",),
     "streams": ("streams",),
