@@ -26,6 +26,8 @@ def _settings() -> Settings:
 def _run(job: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - whatever the job gives
     import uvloop  # noqa: PLC0415 - commands that only print need no event loop
 
+    # Faust reads Kafka in a thread with a loop of its own, made by the policy.
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     return uvloop.run(job)
 
 

@@ -177,11 +177,12 @@ class StepRunner:
 
     async def run(self) -> None:
         """Step for ever. What escapes from here ends the process."""
-        began = 0.0
+        began = ended = 0.0
         while True:
             await self._some.wait()
-            # Steps that follow each other closely gather more each; a record after a pause waits for nothing.
-            await asyncio.sleep(max(0.0, began + self.interval - time.monotonic()))
+            # Steps that follow each other closely gather more each, for as long as the last one took;
+            # a record after a pause waits for nothing.
+            await asyncio.sleep(min(began + self.interval, ended + (ended - began)) - time.monotonic())
             began = time.monotonic()
             events = [self._buffer.popleft() for _ in range(min(self.limit, len(self._buffer)))]
             if not self._buffer:
@@ -197,7 +198,7 @@ class StepRunner:
                 continue
             for event in events:
                 event.ack()
-            self.last_step_at = time.monotonic()
+            ended = self.last_step_at = time.monotonic()
 
     async def _step(self, events: Sequence[EventT[Any]]) -> None:
         batches: dict[int, list[tuple[int, Any]]] = {}

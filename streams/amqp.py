@@ -12,6 +12,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
 from aiormq.abc import ArgumentsType
 from aiormq.exceptions import AMQPError, ChannelPreconditionFailed
 
+from streams.amqp_bursts import Deliver, bursting
 from streams.settings import Settings
 
 HANDOVER_TYPE: Final = "application/vnd.incidents.alertbatch"
@@ -63,13 +64,16 @@ async def _declare(connection: AbstractConnection, exchange: str, queue: str) ->
 
 
 @contextlib.asynccontextmanager
-async def connected(settings: Settings) -> AsyncIterator[AbstractConnection]:
-    """A connection with everything declared.
+async def connected(settings: Settings, deliver: Deliver | None = None) -> AsyncIterator[AbstractConnection]:
+    """A connection with everything declared; `deliver` takes what its consumer is sent.
 
     Raises:
         one of `CONNECTION_ERRORS`: the broker is away or refuses.
     """
-    connection = await aio_pika.connect(settings.amqp_url, timeout=_CONNECT_S, heartbeat=_HEARTBEAT_S)
+    kind = bursting(deliver, settings.batch_interval / 1000) if deliver else aio_pika.Connection
+    connection = await aio_pika.connect(
+        settings.amqp_url, timeout=_CONNECT_S, heartbeat=_HEARTBEAT_S, connection_class=kind
+    )
     try:
         async with asyncio.timeout(_CONNECT_S):
             await Topology.of(settings).declare(connection)

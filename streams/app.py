@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from collections.abc import Set as AbstractSet
-from typing import Any, Final
+from typing import Any
 
 from streams.redis_store import RedisTable
 from streams.redis_tables import TableSet
@@ -10,9 +10,6 @@ from streams.settings import Settings
 from streams.tables import TABLES_OF
 from streams.topics import topic_name
 from streams.transport import PositionedApp
-
-GATHER_MS: Final = 12
-GATHER_BYTES: Final = 32_768
 
 
 class PipelineApp(PositionedApp):
@@ -61,9 +58,6 @@ def build_pipeline(settings: Settings, table_sets: Mapping[str, TableSet]) -> Pi
         TableManager="streams.transport:PositionedTables",
         recovery_consistency_check=False,
     )
-    # Every record answers a fetch that waits for one byte; gathering for a moment halves what fetching costs.
-    app.fetch_wait_ms = min(settings.kafka_fetch_wait, GATHER_MS)
-    app.fetch_min_bytes = GATHER_BYTES
     app.table_sets = {table: table_sets[topic] for topic, tables in TABLES_OF.items() for table in tables}
     for topic, tables in TABLES_OF.items():
         for table in tables:

@@ -13,10 +13,11 @@ from typing import Final
 
 import structlog
 from aio_pika.abc import AbstractConnection, AbstractExchange
-from aiormq.abc import AbstractChannel, DeliveredMessage
+from aiormq.abc import AbstractChannel
 
 from streams import metrics
 from streams.amqp import CONNECTION_ERRORS, Topology, confirming, connected
+from streams.amqp_bursts import Delivery
 from streams.bridge_batch import DeadLetter, Gathered, dead_message, gathered
 from streams.observe import Health, Phase, serve
 from streams.producer import EventProducer, ProducerError
@@ -43,19 +44,19 @@ class _Session:
     def __init__(self, stop: asyncio.Event) -> None:
         self.stop = stop
         self.wake = asyncio.Event()
-        self.inbox: deque[DeliveredMessage] = deque()
+        self.inbox: deque[Delivery] = deque()
         self.lost = ""
 
-    async def deliver(self, message: DeliveredMessage) -> None:
-        self.inbox.append(message)
+    def deliver(self, messages: list[Delivery]) -> None:
+        self.inbox += messages
         self.wake.set()
 
     def lose(self, *reason: object) -> None:
         self.lost = self.lost or " ".join(str(part) for part in reason if part is not None) or "closed"
         self.wake.set()
 
-    def take(self) -> list[DeliveredMessage]:
-        taken: list[DeliveredMessage] = []
+    def take(self) -> list[Delivery]:
+        taken: list[Delivery] = []
         size = 0
         while self.inbox and len(taken) < MAX_MESSAGES and size < MAX_BYTES:
             message = self.inbox.popleft()
@@ -76,7 +77,6 @@ class Bridge:
         self._producer = producer
         self._health = health
         self._stop = stop
-        self._interval = settings.batch_interval / 1000
         self._topology = Topology.of(settings)
 
     async def run(self) -> None:
@@ -84,17 +84,17 @@ class Bridge:
         attempt = 0
         while not self._stop.is_set():
             began = time.monotonic()
+            session = _Session(self._stop)
             try:
-                async with connected(self._settings) as connection:
-                    await self._consume(connection)
+                async with connected(self._settings, session.deliver) as connection:
+                    await self._consume(connection, session)
             except CONNECTION_ERRORS as error:
                 detail = f"{type(error).__name__}: {error}"
                 self._health.set("rabbitmq", ok=False, detail=detail, required=False)
                 attempt = 0 if time.monotonic() - began > _PAUSES_S[-1] else attempt + 1
                 await self._pause(attempt)
 
-    async def _consume(self, connection: AbstractConnection) -> None:
-        session = _Session(self._stop)
+    async def _consume(self, connection: AbstractConnection, session: _Session) -> None:
         channel = await connection.channel(publisher_confirms=False)
         await channel.set_qos(prefetch_count=self._settings.amqp_prefetch)
         _, dead = await confirming(connection, self._topology.dead)
@@ -102,7 +102,7 @@ class Bridge:
         underlay.on_consumer_cancel_callbacks.add(lambda _frame: session.lose("the queue was deleted"))
         channel.close_callbacks.add(lambda _sender, reason: session.lose("channel:", reason))
         connection.close_callbacks.add(lambda _sender, reason: session.lose("connection:", reason))
-        consuming = await underlay.basic_consume(self._topology.queue, session.deliver)
+        consuming = await underlay.basic_consume(self._topology.queue, _passed_by)
         self._health.set("rabbitmq", ok=True, detail=f"reading {self._topology.queue}", required=False)
         waker = asyncio.create_task(_wake_at(self._stop, session.wake))
         try:
@@ -118,10 +118,7 @@ class Bridge:
             session.wake.clear()
             while session.inbox and not self._stop.is_set():
                 session.check()
-                began = time.monotonic()
                 await self._pass_on(session, channel, dead, session.take())
-                # Batches that follow each other closely gather more each; a message after a pause waits for nothing.
-                await asyncio.sleep(max(0.0, began + self._interval - time.monotonic()))
             session.check()
 
     async def _flush(self, session: _Session, channel: AbstractChannel, dead: AbstractExchange) -> None:
@@ -132,7 +129,7 @@ class Bridge:
                     await self._pass_on(session, channel, dead, session.take())
 
     async def _pass_on(
-        self, session: _Session, channel: AbstractChannel, dead: AbstractExchange, messages: list[DeliveredMessage]
+        self, session: _Session, channel: AbstractChannel, dead: AbstractExchange, messages: list[Delivery]
     ) -> None:
         """Judge, Kafka, dead letters, acknowledge; nothing is acknowledged before all of it is safe."""
         began = time.perf_counter()
@@ -141,9 +138,7 @@ class Bridge:
             return
         if found.dead:
             await self._bury(dead, found.dead)
-        last = messages[-1].delivery_tag
-        if last is not None:
-            await channel.basic_ack(last, multiple=True, wait=False)
+        await channel.basic_ack(messages[-1].tag, multiple=True, wait=False)
         self._count(found, len(messages), time.perf_counter() - began)
 
     async def _published(self, session: _Session, found: Gathered) -> bool:
@@ -195,6 +190,15 @@ class Bridge:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_PAUSES_S[min(attempt, len(_PAUSES_S) - 1)]):
                 await self._stop.wait()
+
+
+async def _passed_by(message: object) -> None:
+    """The library's own way of delivering, which no message takes here.
+
+    Raises:
+        TypeError: one did.
+    """
+    raise TypeError(f"a delivery passed the burst reader: {message!r}")
 
 
 async def _wake_at(stop: asyncio.Event, wake: asyncio.Event) -> None:

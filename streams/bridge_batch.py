@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from typing import Final
 
 import aio_pika
-from aiormq.abc import DeliveredMessage
 
 from streams import codec
 from streams.amqp import HANDOVER_TYPE
+from streams.amqp_bursts import Delivery
 from streams.intake import Parsed, parse_own
 from streams.intake_payload import without_nul
 from streams.records import Alert, AlertBatch, Rejected
@@ -40,14 +40,14 @@ class Gathered:
     accepted: int = 0
 
 
-def gathered(messages: Iterable[DeliveredMessage], settings: Settings) -> Gathered:
+def gathered(messages: Iterable[Delivery], settings: Settings) -> Gathered:
     """Judge every message. Order is kept: a handed-over batch stands between what came before and after it."""
     accepted_at = datetime.now(UTC)
     found = Gathered()
     items: list[Alert | Rejected] = []
     trace = ""
     for message in messages:
-        if message.header.properties.content_type == HANDOVER_TYPE:
+        if message.content_type == HANDOVER_TYPE:
             batch = _handed_over(message)
             if batch is not None:
                 _close(found, items, accepted_at, trace)
@@ -68,7 +68,7 @@ def _close(found: Gathered, items: list[Alert | Rejected], accepted_at: datetime
         found.batches.append(AlertBatch(accepted_at=accepted_at, items=tuple(items), via="amqp", trace=trace))
 
 
-def _handed_over(message: DeliveredMessage) -> AlertBatch | None:
+def _handed_over(message: Delivery) -> AlertBatch | None:
     try:
         record = codec.decode_alerts(message.body)
     except codec.UndecodableRecordError:
@@ -76,20 +76,18 @@ def _handed_over(message: DeliveredMessage) -> AlertBatch | None:
     return record if isinstance(record, AlertBatch) else None
 
 
-def judged(message: DeliveredMessage, accepted_at: datetime, settings: Settings) -> Parsed:
+def judged(message: Delivery, accepted_at: datetime, settings: Settings) -> Parsed:
     """The verdicts of intake on one message."""
-    properties = message.header.properties
-    named = properties.message_id
     return parse_own(
-        _unpacked(message.body, properties.content_encoding, settings.max_message_bytes),
+        _unpacked(message.body, message.content_encoding, settings.max_message_bytes),
         accepted_at=accepted_at,
         limits=settings,
-        header_event_id=without_nul(named) if named else None,
-        content_type=properties.content_type or "",
+        header_event_id=without_nul(message.message_id) if message.message_id else None,
+        content_type=message.content_type,
     )
 
 
-def _unpacked(body: bytes, encoding: str | None, limit: int) -> bytes:
+def _unpacked(body: bytes, encoding: str, limit: int) -> bytes:
     """The body, one byte past the limit at most; what claims to be gzip and is not is judged as it stands."""
     if encoding not in {"gzip", "x-gzip"}:
         return body
@@ -99,20 +97,19 @@ def _unpacked(body: bytes, encoding: str | None, limit: int) -> bytes:
         return body
 
 
-def _sort_out(found: Gathered, parsed: Parsed, message: DeliveredMessage) -> None:
+def _sort_out(found: Gathered, parsed: Parsed, message: Delivery) -> None:
     alone = len(parsed.items) == 1
     for item in parsed.items:
         if isinstance(item, Alert):
             found.accepted += 1
         else:
             body = message.body if alone else item.body
-            key, named = message.routing_key or "", message.header.properties.message_id
-            found.dead.append(DeadLetter(item, body, key, named if alone else item.event_id[:255]))
+            named = message.message_id or None if alone else item.event_id[:255]
+            found.dead.append(DeadLetter(item, body, message.routing_key, named))
 
 
-def _trace_of(message: DeliveredMessage) -> str:
-    headers = message.header.properties.headers
-    trace = headers.get("traceparent") if headers else None
+def _trace_of(message: Delivery) -> str:
+    trace = message.header("traceparent") if message.headers else None
     return without_nul(trace[:_TRACE]) if isinstance(trace, str) else ""
 
 

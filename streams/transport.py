@@ -29,7 +29,6 @@ class PositionedApp(App):
 
     positions: dict[TP, int]
     fetch_wait_ms: int = 500
-    fetch_min_bytes: int = 1
 
     def __init__(self, *args: Any, fetch_wait_ms: int = 500, **options: Any) -> None:  # noqa: ANN401 - passed on to Faust as they are
         self.positions = {}
@@ -45,9 +44,8 @@ class _ConsumerThread(AIOKafkaConsumerThread):
 
     def _create_worker_consumer(self, transport: Transport) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
-        app = cast("PositionedApp", self.app)
-        consumer._fetch_max_wait_ms = app.fetch_wait_ms  # noqa: SLF001 - read when the consumer starts
-        consumer._fetch_min_bytes = app.fetch_min_bytes  # noqa: SLF001 - read when the consumer starts
+        wait_ms = cast("PositionedApp", self.app).fetch_wait_ms
+        consumer._fetch_max_wait_ms = wait_ms  # noqa: SLF001 - read when the consumer starts
         return consumer
 
 
