@@ -191,9 +191,10 @@ def check_config(path: Path, labels: tuple[str, ...]) -> None:
     """Read a rules file and say what is wrong with it: line, field, reason, remedy."""
     from agents.rules import routing  # noqa: PLC0415 - each command loads only what it needs
     from streams.rules_config import ConfigError, load  # noqa: PLC0415 - each command loads only what it needs
+    from streams.rules_files import Disk  # noqa: PLC0415 - likewise
 
     try:
-        config = load(path.read_text(encoding="utf-8"))
+        config = load(path.read_text(encoding="utf-8"), files=Disk(path.parent))
     except (ConfigError, UnicodeDecodeError) as error:
         raise click.ClickException(f"{path}: {error}") from error
     click.echo(f"{path}: {sum(1 for _ in config.route.walk())} routes, {len(config.receivers)} receivers")

@@ -109,7 +109,7 @@ def telling_of(task: Claimed, integration: Integration) -> Telling:
 
 def _read(stored: config_rows.StoredConfig) -> RulesConfig | ConfigError:
     try:
-        return load(stored.text, stored.version)
+        return load(stored.text, stored.version, stored.files)
     except ConfigError as error:
         log.error("rules_unreadable", version=stored.version, reason=str(error))  # noqa: TRY400 - no traceback needed
         return error

@@ -226,7 +226,7 @@ class Worker:
             stored = await config_rows.by_version(conn, version)
         if stored is None:
             raise RuntimeError(f"configuration version {version} is announced but not in Postgres")
-        self.configs[version] = load(stored.text, version)
+        self.configs[version] = load(stored.text, version, stored.files)
 
     async def _need_config(self, version: int) -> None:
         if version not in self.configs:

@@ -48,7 +48,8 @@ CREATE TABLE public.config_versions (
     digest text NOT NULL,
     body text NOT NULL,
     applied_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
-    applied_by text NOT NULL
+    applied_by text NOT NULL,
+    files json DEFAULT '{}'::json NOT NULL
 );
 
 ALTER TABLE public.config_versions ALTER COLUMN version ADD GENERATED ALWAYS AS IDENTITY (

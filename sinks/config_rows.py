@@ -1,4 +1,4 @@
-"""Rows of `config_versions`: every rules file that was ever applied, whole, under its number."""
+"""Rows of `config_versions`: every rules file that was ever applied, with the files it names, under its number."""
 
 from hashlib import sha256
 from typing import Final
@@ -7,23 +7,25 @@ import msgspec
 from asyncpg import Record
 
 from sinks.postgres import Connection
+from streams import codec
+from streams.rules_files import Files
 
-# Adds a version, unless the newest one has the same text.
+# Adds a version, unless the newest one has the same text and files.
 STORE: Final = """
 WITH newest AS (SELECT version, digest FROM config_versions ORDER BY version DESC LIMIT 1),
 added AS (
-    INSERT INTO config_versions (digest, body, applied_by)
-    SELECT $1, $2, $3 WHERE NOT EXISTS (SELECT FROM newest WHERE digest = $1)
+    INSERT INTO config_versions (digest, body, applied_by, files)
+    SELECT $1, $2, $3, $4::json WHERE NOT EXISTS (SELECT FROM newest WHERE digest = $1)
     RETURNING version
 )
 SELECT version FROM added UNION ALL SELECT version FROM newest WHERE digest = $1
 """
 
 # One version's text.
-BY_VERSION: Final = "SELECT version, body FROM config_versions WHERE version = $1"
+BY_VERSION: Final = "SELECT version, body, files FROM config_versions WHERE version = $1"
 
 # The version applied last.
-NEWEST: Final = "SELECT version, body FROM config_versions ORDER BY version DESC LIMIT 1"
+NEWEST: Final = "SELECT version, body, files FROM config_versions ORDER BY version DESC LIMIT 1"
 
 # Partitions of the newest log that have not applied a version.
 BEHIND: Final = """
@@ -32,30 +34,40 @@ WHERE config_version < $1 AND log_id = (SELECT log_id FROM log_lives ORDER BY ac
 ORDER BY topic, partition
 """
 
+_NONE: Final = Files()
+_files = msgspec.json.Decoder(Files)
+
 
 class StoredConfig(msgspec.Struct, frozen=True):
-    """One version and its text, to be read by `streams.rules_config.load`."""
+    """One version, to be read by `streams.rules_config.load`."""
 
     version: int
     text: str
+    files: Files = Files()
 
 
-async def store(conn: Connection, text: str, applied_by: str) -> int:
-    """Keep a rules file that was checked; its version, the old one if the newest has the same text."""
-    version: int = await conn.fetchval(STORE, sha256(text.encode()).hexdigest(), text, applied_by)
+async def store(conn: Connection, text: str, applied_by: str, files: Files = _NONE) -> int:
+    """Keep a rules file that was checked; its version, the old one if the newest has the same text and files."""
+    kept = codec.to_json(files)
+    digest = sha256(f"{text}\x00{kept}".encode()).hexdigest()
+    version: int = await conn.fetchval(STORE, digest, text, applied_by, kept)
     return version
 
 
 async def by_version(conn: Connection, version: int) -> StoredConfig | None:
     """The rules file of one version, None if there is none."""
     row = await conn.fetchrow(BY_VERSION, version)
-    return StoredConfig(row["version"], row["body"]) if row else None
+    return _stored(row)
 
 
 async def newest(conn: Connection) -> StoredConfig | None:
     """The rules file applied last, None before the first."""
     row = await conn.fetchrow(NEWEST)
-    return StoredConfig(row["version"], row["body"]) if row else None
+    return _stored(row)
+
+
+def _stored(row: Record | None) -> StoredConfig | None:
+    return StoredConfig(row["version"], row["body"], _files.decode(row["files"])) if row else None
 
 
 async def partitions_behind(conn: Connection, version: int) -> list[Record]:

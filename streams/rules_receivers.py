@@ -1,37 +1,48 @@
 """Receivers of a rules file: named lists of integrations, each one channel and target."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import msgspec
 
+from streams.rules_channels import CHANNELS, NOT_YET, Channel
+from streams.rules_files import Reader
+from streams.rules_http import http_options, is_address, one_secret, place_of, url
 from streams.rules_yaml import Node
 
-_CHANNELS: Final = {"webhook_configs": "webhook"}
-_NOT_YET: Final = frozenset(
-    f"{channel}_configs"
-    for channel in (
-        "discord", "email", "incidentio", "jira", "mattermost", "msteams", "msteamsv2", "opsgenie", "pagerduty",
-        "pushover", "rocketchat", "slack", "sns", "telegram", "victorops", "webex", "wechat",
-    )
-)  # fmt: skip
-_WEBHOOK: Final = frozenset({"url", "send_resolved", "max_alerts", "http_config"})
-_WEBHOOK_NOT_YET: Final = frozenset({"url_file", "timeout", "payload"})
-_HTTP: Final = frozenset({"basic_auth", "authorization", "bearer_token", "http_headers", "follow_redirects"})
-_HTTP_NOT_YET: Final = frozenset(
-    {
-        "bearer_token_file", "oauth2", "tls_config", "proxy_url", "no_proxy", "proxy_from_environment",
-        "proxy_connect_header", "enable_http2",
-    }
-)  # fmt: skip
-_OURS: Final = frozenset({"content-length", "content-type", "host", "idempotency-key", "transfer-encoding"})
+_TEMPLATED_SECRETS: Final = frozenset({"pagerduty", "opsgenie", "pushover"})
+_PUSHOVER: Final = "https://api.pushover.net/1/messages.json"
+_PARSE_MODES: Final = frozenset({"", "Markdown", "MarkdownV2", "HTML"})
+_VICTOROPS_OWN: Final = frozenset(
+    {"routing_key", "message_type", "state_message", "entity_display_name", "monitoring_tool", "entity_id"}
+)
+_DETAILS: Final = {
+    "firing": '{{ template "pagerduty.default.instances" .Alerts.Firing }}',
+    "resolved": '{{ template "pagerduty.default.instances" .Alerts.Resolved }}',
+    "num_firing": "{{ .Alerts.Firing | len }}",
+    "num_resolved": "{{ .Alerts.Resolved | len }}",
+}
+_MAIL_FROM_GLOBAL: Final = {
+    "from": "smtp_from",
+    "hello": "smtp_hello",
+    "smarthost": "smtp_smarthost",
+    "auth_username": "smtp_auth_username",
+    "auth_password": "smtp_auth_password",
+    "auth_secret": "smtp_auth_secret",
+    "auth_identity": "smtp_auth_identity",
+    "tls_config": "smtp_tls_config",
+}
+
+Options = dict[str, Any]
 
 
 class Integration(msgspec.Struct, frozen=True):
     """One channel of a receiver; `index` counts within the receiver.
 
-    `options` are what the channel's sink needs beside the target, secrets included.
+    `options` are the channel's keys as the rules file writes them, with the defaults and what `global` says
+    filled in, templates unrendered, durations in seconds, secrets included; beside them what
+    `streams.rules_http.http_options` made of `http_config`. `target` names the endpoint and is no secret,
+    except that a webhook's is its URL.
     """
 
     channel: str
@@ -51,106 +62,183 @@ class Receiver(msgspec.Struct, frozen=True):
     integrations: tuple[Integration, ...]
 
 
-def receivers_of(node: Node, http_defaults: dict[str, Any]) -> dict[str, Receiver]:
-    """Read the list of receivers; `http_defaults` serve where an integration has no `http_config`."""
+def receivers_of(node: Node, shared: Options, reader: Reader) -> dict[str, Receiver]:
+    """Read the list of receivers; `shared` is what `rules_global.globals_of` gives."""
     receivers: dict[str, Receiver] = {}
     for item in node.items():
-        fields = item.fields({"name", *_CHANNELS}, _NOT_YET)
-        if "name" not in fields:
-            raise item.error("has no name", "give it a `name`")
-        name = fields["name"].filled()
-        if name in receivers:
-            raise fields["name"].error(f"{name!r} is the name of two receivers", "rename one of them")
-        receivers[name] = Receiver(name, tuple(_integrations(fields, http_defaults)))
+        with reader.problems.noted():
+            fields = item.fields({"name", *CHANNELS}, NOT_YET)
+            if "name" not in fields:
+                raise item.error("has no name", "give it a `name`")
+            name = fields["name"].filled()
+            if name in receivers:
+                raise fields["name"].error(f"{name!r} is the name of two receivers", "rename one of them")
+            receivers[name] = Receiver(name, ())  # there, whatever is wrong with its channels
+            receivers[name] = Receiver(name, tuple(_integrations(fields, shared, reader)))
     return receivers
 
 
-def http_options(node: Node) -> dict[str, Any]:
-    """Read an `http_config`: basic or other authorization, and headers."""
-    fields = node.fields(_HTTP, _HTTP_NOT_YET)
-    options: dict[str, Any] = {}
-    if "follow_redirects" in fields and fields["follow_redirects"].flag():
-        raise fields["follow_redirects"].error("redirects are never followed", "write false or leave it out")
-    ways = [fields[key] for key in ("basic_auth", "authorization", "bearer_token") if key in fields]
-    if len(ways) > 1:
-        raise ways[1].error("is a second way to authenticate", "keep one of them")
-    if "basic_auth" in fields:
-        options["basic_auth"] = _basic(fields["basic_auth"])
-    if "authorization" in fields:
-        options["authorization"] = _authorization(fields["authorization"])
-    if "bearer_token" in fields:
-        options["authorization"] = f"Bearer {_header_value(fields['bearer_token'])}"
-    if "http_headers" in fields:
-        options["headers"] = list(_headers(fields["http_headers"]))
-    return options
-
-
-def _integrations(fields: dict[str, Node], http_defaults: dict[str, Any]) -> Iterator[Integration]:
+def _integrations(fields: dict[str, Node], shared: Options, reader: Reader) -> Iterator[Integration]:
     index = 0
-    for key, channel in _CHANNELS.items():
+    for key, channel in CHANNELS.items():
         for item in fields[key].items() if key in fields else []:
-            yield _webhook(item, channel, index, http_defaults)
+            with reader.problems.noted():
+                yield _integration(item, channel, index, shared, reader)
             index += 1
 
 
-def _webhook(node: Node, channel: str, index: int, http_defaults: dict[str, Any]) -> Integration:
-    fields = node.fields(_WEBHOOK, _WEBHOOK_NOT_YET)
-    if "url" not in fields:
-        raise node.error("has no url", "give it a `url`")
-    options = dict(http_options(fields["http_config"]) if "http_config" in fields else http_defaults)
-    send_resolved = fields["send_resolved"].flag() if "send_resolved" in fields else True
+def _integration(node: Node, channel: Channel, index: int, shared: Options, reader: Reader) -> Integration:
+    secrets = {name for key in channel.secrets for name in (key, f"{key}_file")}
+    known = {"send_resolved", *channel.fields, *secrets, *(("http_config",) if channel.http else ())}
+    fields = node.fields(known, channel.not_yet)
+    options: Options = dict(channel.defaults)
+    if channel.http:
+        options |= http_options(fields["http_config"], reader) if "http_config" in fields else shared["http_config"]
+    for key, read in channel.fields.items():
+        if key in fields:
+            with reader.problems.noted():
+                options[key] = read(fields[key], reader)
+    for key in channel.secrets:
+        if secret := one_secret(fields, key, reader):
+            options[key] = secret
+            if channel.name in _TEMPLATED_SECRETS and key in fields:
+                reader.template(fields[key])
+    send_resolved = fields["send_resolved"].flag() if "send_resolved" in fields else channel.send_resolved
     if not send_resolved:
         options["send_resolved"] = False
-    if "max_alerts" in fields and (limit := fields["max_alerts"].count()):
-        options["max_alerts"] = limit
-    return Integration(
-        channel=channel,
-        index=index,
-        target=_url(fields["url"]),
-        send_resolved=send_resolved,
-        options=options,
-    )
+    target = _FINISH[channel.name](node, fields, options, shared, reader)
+    return Integration(channel.name, index, target, send_resolved, options)
 
 
-def _url(node: Node) -> str:
-    value = node.filled()
-    try:
-        parts = urlsplit(value)
-        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or not value.isprintable() or " " in value:
-        raise node.error("is not an http or https URL with a host", "write it like https://hooks.example.org/x")
-    return value
+Finish = Callable[[Node, dict[str, Node], Options, Options, Reader], str]
 
 
-def _basic(node: Node) -> list[str]:
-    fields = node.fields({"username", "password"}, {"username_file", "password_file"})
-    return [fields[key].text() if key in fields else "" for key in ("username", "password")]
+def _webhook(node: Node, fields: dict[str, Node], options: Options, _shared: Options, _reader: Reader) -> str:
+    if not options.get("url"):
+        raise node.error("has no url", "give it a `url`")
+    if not options.get("max_alerts"):
+        options.pop("max_alerts", None)
+    return _address(node, fields, options, "url")
 
 
-def _authorization(node: Node) -> str:
-    fields = node.fields({"type", "credentials"}, {"credentials_file"})
-    if "credentials" not in fields:
-        raise node.error("has no credentials", "give it `credentials`")
-    scheme = _header_value(fields["type"]) if "type" in fields else "Bearer"
-    return f"{scheme} {_header_value(fields['credentials'])}"
+def _email(node: Node, _fields: dict[str, Node], options: Options, shared: Options, _reader: Reader) -> str:
+    if not options.get("to"):
+        raise node.error("has no address to send to", "give it a `to`")
+    for key, fallback in _MAIL_FROM_GLOBAL.items():
+        options[key] = options.get(key) or shared[fallback]
+    options.setdefault("require_tls", shared["smtp_require_tls"])
+    options.setdefault("headers", {})
+    implicit = options.pop("force_implicit_tls", options.pop("implicit_tls", shared["smtp_force_implicit_tls"]))
+    if implicit is not None:
+        options["implicit_tls"] = implicit
+    if not options["smarthost"]:
+        raise node.error("has no smarthost", "give it a `smarthost`, or `smtp_smarthost` in `global`")
+    if not options["from"]:
+        raise node.error("has no sender", "give it a `from`, or `smtp_from` in `global`")
+    return f"smtp://{options['smarthost']}/{options['to']}"
 
 
-def _headers(node: Node) -> Iterator[list[str]]:
-    for name, entry in node.entries().items():
-        if not name or not all(letter.isalnum() or letter in "-_" for letter in name) or not name.isascii():
-            raise entry.error("is not a header name", "use letters, digits and -")
-        if name.lower() in _OURS:
-            raise entry.error("is a header that delivery sets itself", "leave it out")
-        fields = entry.fields({"values", "secrets"}, {"files"})
-        for key in ("values", "secrets"):
-            for value in fields[key].items() if key in fields else []:
-                yield [name, _header_value(value)]
+def _pagerduty(node: Node, fields: dict[str, Node], options: Options, shared: Options, _reader: Reader) -> str:
+    _one_of(node, options, "routing_key", "service_key")
+    options.setdefault("url", shared["pagerduty_url"])
+    options.setdefault("source", options["client"])
+    options["details"] = {**_DETAILS, **options.get("details", {})}
+    return place_of(_address(node, fields, options, "url"), options.get("routing_key") or options["service_key"])
 
 
-def _header_value(node: Node) -> str:
-    value = node.filled()
-    if not value.isascii() or not value.isprintable():
-        raise node.error("must be printable ASCII", "remove line breaks and other letters")
-    return value
+def _opsgenie(node: Node, _fields: dict[str, Node], options: Options, shared: Options, _reader: Reader) -> str:
+    options.setdefault("api_key", shared["opsgenie_api_key"])
+    if not options["api_key"]:
+        raise node.error("has no api_key", "give it an `api_key`, or `opsgenie_api_key` in `global`")
+    options["api_url"] = _folder(options, shared["opsgenie_api_url"])
+    return place_of(options["api_url"], options["api_key"])
+
+
+def _slack(node: Node, fields: dict[str, Node], options: Options, shared: Options, _reader: Reader) -> str:
+    options.setdefault("api_url", shared["slack_api_url"])
+    if not options["api_url"]:
+        raise node.error("has no api_url", "give it an `api_url`, or `slack_api_url` in `global`")
+    return place_of(_address(node, fields, options, "api_url"), options.get("channel", ""))
+
+
+def _victorops(node: Node, _fields: dict[str, Node], options: Options, shared: Options, _reader: Reader) -> str:
+    if not options.get("routing_key"):
+        raise node.error("has no routing_key", "give it a `routing_key`")
+    for name in sorted(_VICTOROPS_OWN & options.get("custom_fields", {}).keys()):
+        raise node.error(f"has a custom field {name}, which VictorOps keeps for itself", "rename it")
+    options.setdefault("api_key", shared["victorops_api_key"])
+    if not options["api_key"]:
+        raise node.error("has no api_key", "give it an `api_key`, or `victorops_api_key` in `global`")
+    options["api_url"] = _folder(options, shared["victorops_api_url"])
+    return place_of(options["api_url"], options["api_key"], options["routing_key"])
+
+
+def _pushover(node: Node, _fields: dict[str, Node], options: Options, _shared: Options, _reader: Reader) -> str:
+    for key in ("user_key", "token"):
+        if not options.get(key):
+            raise node.error(f"has no {key}", f"give it a `{key}` or `{key}_file`")
+    return place_of(_PUSHOVER, options["user_key"], options["token"])
+
+
+def _telegram(node: Node, fields: dict[str, Node], options: Options, shared: Options, reader: Reader) -> str:
+    options.setdefault("bot_token", shared["telegram_bot_token"])
+    options.setdefault("api_url", shared["telegram_api_url"])
+    for key in ("bot_token", "chat_id"):
+        if not options.get(key):
+            raise node.error(f"has no {key}", f"give it a `{key}`")
+    if options["parse_mode"] not in _PARSE_MODES:
+        raise fields["parse_mode"].error("is not a parse mode", "use HTML, Markdown, MarkdownV2 or leave it empty")
+    if options["parse_mode"] == "HTML" and "message" in fields:
+        reader.template(fields["message"], html=True)
+    return place_of(options["api_url"], options["bot_token"], str(options["chat_id"]))
+
+
+def _by_address(node: Node, fields: dict[str, Node], options: Options, _shared: Options, _reader: Reader) -> str:
+    if not options.get("webhook_url"):
+        raise node.error("has no webhook_url", "give it a `webhook_url` or `webhook_url_file`")
+    return place_of(_address(node, fields, options, "webhook_url"))
+
+
+def _webex(node: Node, _fields: dict[str, Node], options: Options, shared: Options, _reader: Reader) -> str:
+    options.setdefault("api_url", shared["webex_api_url"])
+    if not options.get("room_id"):
+        raise node.error("has no room_id", "give it a `room_id`")
+    if "authorization" not in options:
+        raise node.error("has no authorization", "give its http_config an `authorization`")
+    return place_of(options["api_url"], options["room_id"])
+
+
+_FINISH: Final[dict[str, Finish]] = {
+    "webhook": _webhook,
+    "email": _email,
+    "pagerduty": _pagerduty,
+    "opsgenie": _opsgenie,
+    "slack": _slack,
+    "victorops": _victorops,
+    "pushover": _pushover,
+    "telegram": _telegram,
+    "discord": _by_address,
+    "webex": _webex,
+    "msteams": _by_address,
+    "msteamsv2": _by_address,
+}
+
+
+def _one_of(node: Node, options: Options, *keys: str) -> None:
+    if not any(options.get(key) for key in keys):
+        raise node.error(f"has no {keys[0]}", f"give it one of {', '.join(keys)}")
+
+
+def _folder(options: Options, default: str) -> str:
+    return f"{str(options.get('api_url', default)).rstrip('/')}/"
+
+
+def _address(node: Node, fields: dict[str, Node], options: Options, key: str) -> str:
+    """The address of an option, wherever it came from."""
+    if key in fields:
+        return url(fields[key])
+    address: str = options[key]
+    if not is_address(address):
+        where = fields.get(f"{key}_file", node)
+        raise where.error("does not hold an http or https URL with a host", "write it like https://hooks.example.org/x")
+    return address

@@ -3,6 +3,7 @@
 What a field means belongs to the modules that read it; here is only its shape.
 """
 
+import contextlib
 import re
 from collections.abc import Collection, Iterator, Mapping
 from datetime import timedelta
@@ -27,7 +28,10 @@ _LONGEST: Final = timedelta(days=100 * 365)
 
 
 class ConfigError(ValueError):
-    """Raised for a rules file that cannot be used: where, what, why, and what to do."""
+    """Raised for a rules file that cannot be used: where, what, why, and what to do.
+
+    `others` are complaints about the same file that come after this one.
+    """
 
     def __init__(self, line: int, field: str, reason: str, remedy: str) -> None:
         where = f"line {line}: " if line else ""
@@ -37,16 +41,58 @@ class ConfigError(ValueError):
         self.field = field
         self.reason = reason
         self.remedy = remedy
+        self.others: tuple[ConfigError, ...] = ()
+
+    @property
+    def all(self) -> tuple["ConfigError", ...]:
+        """The complaint itself and the others, by line."""
+        return (self, *self.others)
+
+
+class Problems:
+    """Gathers complaints, so that one reading of a file shows all that is wrong with it."""
+
+    def __init__(self) -> None:
+        self._found: list[ConfigError] = []
+
+    @contextlib.contextmanager
+    def noted(self) -> Iterator[None]:
+        """Note a complaint raised inside the block and go on after it."""
+        try:
+            yield
+        except ConfigError as error:
+            self.add(error)
+
+    def add(self, error: ConfigError) -> None:
+        """Note one; of two about the same field the first counts."""
+        known = {(one.line, one.field) for one in self._found}
+        self._found += [one for one in error.all if (one.line, one.field) not in known]
+
+    def check(self) -> None:
+        """Go on only if nothing is wrong.
+
+        Raises:
+            ConfigError: the first complaint, with the others.
+        """
+        if not self._found:
+            return
+        first, *others = sorted(self._found, key=lambda error: error.line)
+        first.others = tuple(others)
+        raise first
 
 
 class Node:
-    """One value of the file, with its path and line."""
+    """One value of the file, with its path and line.
 
-    __slots__ = ("path", "raw")
+    With `problems`, keys that should not be there are noted in it and reading goes on.
+    """
 
-    def __init__(self, raw: yaml.Node, path: str) -> None:
+    __slots__ = ("_problems", "path", "raw")
+
+    def __init__(self, raw: yaml.Node, path: str, problems: Problems | None = None) -> None:
         self.raw = raw
         self.path = path
+        self._problems = problems
 
     @property
     def line(self) -> int:
@@ -57,6 +103,11 @@ class Node:
     def empty(self) -> bool:
         """Whether nothing is written here, or null."""
         return bool(self.raw.tag == _NULL)
+
+    @property
+    def bare(self) -> bool:
+        """Whether nothing is in it: null, an empty list, an empty mapping."""
+        return self.empty or not self.raw.value
 
     def error(self, reason: str, remedy: str) -> ConfigError:
         """A complaint about this value."""
@@ -76,13 +127,19 @@ class Node:
         found: dict[str, Node] = {}
         for key, value in self._pairs(self.raw):
             if key.value in not_yet:
-                raise value.error("is not supported yet", "leave it out for now")
-            if key.value not in known:
+                self._complain(value.error("is not supported yet", "leave it out for now"))
+            elif key.value not in known:
                 remedy = f"use {', '.join(sorted(known))}" if known else "leave it out"
-                raise ConfigError(key.start_mark.line + 1, value.path, "is not a key that exists here", remedy)
-            if not value.empty:
+                line = int(key.start_mark.line) + 1
+                self._complain(ConfigError(line, value.path, "is not a key that exists here", remedy))
+            elif not value.empty:
                 found.setdefault(key.value, value)
         return found
+
+    def _complain(self, error: ConfigError) -> None:
+        if self._problems is None:
+            raise error
+        self._problems.add(error)
 
     def entries(self) -> dict[str, "Node"]:
         """The values of a mapping whose keys are free."""
@@ -96,7 +153,7 @@ class Node:
             return []
         if not isinstance(self.raw, yaml.SequenceNode):
             raise self.error("must be a list", "write `- item` lines here")
-        return [Node(item, f"{self.path}[{index}]") for index, item in enumerate(self.raw.value)]
+        return [Node(item, f"{self.path}[{index}]", self._problems) for index, item in enumerate(self.raw.value)]
 
     def text(self) -> str:
         """A scalar as it is written."""
@@ -124,6 +181,14 @@ class Node:
             raise self.error(f"must be a whole number, not {value!r}", "write 0 or more")
         return int(value)
 
+    def whole(self) -> int:
+        """A whole number, perhaps negative."""
+        value = self.text()
+        digits = value.removeprefix("-")
+        if not (digits.isascii() and digits.isdecimal() and len(digits) <= _MAX_DIGITS * 2):
+            raise self.error(f"must be a whole number, not {value!r}", "write digits only")
+        return int(value)
+
     def duration(self) -> timedelta:
         """A length of time as Prometheus writes it: 1h30m."""
         value = self.text()
@@ -136,7 +201,7 @@ class Node:
         own: Mapping[str, int] = _lines_of_keys(raw, self.path)
         for key, value in raw.value:
             if key.tag != _MERGE:
-                yield key, Node(value, f"{self.path}.{key.value}" if self.path else str(key.value))
+                yield key, Node(value, f"{self.path}.{key.value}" if self.path else str(key.value), self._problems)
                 continue
             if depth > MAX_DEPTH:
                 raise self.error("merges itself", "remove the circular `<<`")
@@ -146,7 +211,7 @@ class Node:
                 yield from (pair for pair in self._pairs(source, depth + 1) if pair[0].value not in own)
 
 
-def compose(text: str) -> Node:
+def compose(text: str, problems: Problems | None = None) -> Node:
     """The file's one document.
 
     Raises:
@@ -163,7 +228,7 @@ def compose(text: str) -> Node:
         raise ConfigError(0, "", f"not valid YAML: {type(error).__name__}", "mend the syntax") from error
     if raw is None:
         raise ConfigError(1, "route", "no route is given", "write at least `route:` and `receivers:`")
-    return Node(raw, "")
+    return Node(raw, "", problems)
 
 
 def duration(value: str) -> timedelta:

@@ -21,6 +21,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "sinks": (
         "sinks",
         "streams.records",
+        "streams.rules_",
         "streams.settings",
         "streams.metrics",
         "streams.codec",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 import asyncpg
+import msgspec
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -15,6 +16,7 @@ from sinks import config_rows
 from streams import codec
 from streams.records import ConfigChanged
 from streams.rules_config import ConfigError, load
+from streams.rules_files import Disk, Files
 from streams.settings import Settings, SettingsError
 from streams.topics import topic_name
 
@@ -24,28 +26,37 @@ _AWAY: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceE
 log = structlog.get_logger(__name__)
 
 
-def read_rules(settings: Settings) -> str | None:
-    """The text of the rules file, checked whole; None when there is none.
+class Rules(msgspec.Struct, frozen=True):
+    """A rules file that was checked whole, and what is in the files that it names."""
+
+    text: str
+    files: Files
+
+
+def read_rules(settings: Settings) -> Rules | None:
+    """The rules file, checked whole; None when there is none.
 
     Raises:
         SettingsError: the file cannot be read or used; the message names line, field and remedy.
     """
     if not settings.config:
         return None
+    path = Path(settings.config)
+    disk = Disk(path.parent)
     try:
-        text = Path(settings.config).read_text(encoding="utf-8")
-        load(text)
+        text = path.read_text(encoding="utf-8")
+        load(text, files=disk)
     except (OSError, UnicodeDecodeError, ConfigError) as error:
         raise SettingsError(f"INCIDENTS_CONFIG={settings.config}: {error}") from error
-    return text
+    return Rules(text, disk.files)
 
 
 class Announcer:
     """Stores the rules file once, then tells partitions that have not applied the newest version."""
 
-    def __init__(self, settings: Settings, text: str | None) -> None:
+    def __init__(self, settings: Settings, rules: Rules | None) -> None:
         self._settings = settings
-        self._text = text
+        self._rules = rules
 
     async def run(self) -> None:
         """Sweep for ever; a dependency that is away is asked again later."""
@@ -60,10 +71,10 @@ class Announcer:
         """Announce to every partition that is behind; how many there were."""
         conn = await asyncpg.connect(self._settings.database_url, timeout=2, command_timeout=5)
         try:
-            if self._text is not None:
-                version = await config_rows.store(conn, self._text, "file")
+            if self._rules is not None:
+                version = await config_rows.store(conn, self._rules.text, "file", self._rules.files)
                 log.info("configuration_stored", version=version)
-                self._text = None
+                self._rules = None
             newest = await config_rows.newest(conn)
             if newest is None:
                 return 0

@@ -89,12 +89,14 @@ global:
     first, second = config.receivers["b"].integrations
     assert (first.index, first.channel, first.send_resolved) == (0, "webhook", False)
     assert first.options == {
+        "url": "http://127.0.0.1:9/x",
         "authorization": "Bearer token",
         "headers": [["X-Team", "one"], ["X-Team", "two"]],
         "max_alerts": 3,
         "send_resolved": False,
     }
-    assert (second.index, second.send_resolved, second.options) == (1, True, {"basic_auth": ["u", "p"]})
+    assert (second.index, second.send_resolved) == (1, True)
+    assert second.options == {"url": "https://u:p@hooks.example.org", "basic_auth": ["u", "p"]}
     assert config.resolve_timeout == timedelta(minutes=1)
     assert "token" not in repr(first)
     assert "token" not in repr(config)
@@ -134,14 +136,22 @@ def test_merge_keys_and_anchors_are_followed() -> None:
         (rules("  routes: [{matchers: ['a=~(']}]"), 3, "route.routes[0].matchers[0]", "refused"),
         (rules("  routes: [{matchers: ['a']}]"), 3, "route.routes[0].matchers[0]", "not a matcher"),
         (rules("  routes: [{continue: maybe}]"), 3, "route.routes[0].continue", "true or false"),
-        (rules("  routes: [{mute_time_intervals: [x]}]"), 3, "route.routes[0].mute_time_intervals", "not supported"),
-        (rules(more="inhibit_rules: []"), 7, "inhibit_rules", "not supported yet"),
-        (rules(more="time_intervals: []"), 7, "time_intervals", "not supported yet"),
-        (rules(more="templates: [x]"), 7, "templates", "not supported yet"),
+        (rules("  routes: [{mute_time_intervals: [x]}]"), 3, "route.routes[0].mute_time_intervals[0]", "no time"),
+        (rules("  mute_time_intervals: [x]"), 3, "route.mute_time_intervals", "not allowed on the first route"),
+        (rules(more="tracing: {x: y}"), 7, "tracing", "not supported yet"),
+        (rules(more="inhibit_rules: [{source: x}]"), 7, "inhibit_rules[0].source", "not a key"),
+        (rules(more="inhibit_rules: [{source_matchers: ['a']}]"), 7, "inhibit_rules[0].source_matchers[0]", "not a ma"),
+        (rules(more="time_intervals: [{time_intervals: []}]"), 7, "time_intervals[0]", "no name"),
         (rules(more="incidents: {x: 1}"), 7, "incidents.x", "not a key"),
-        (rules(more="global: {smtp_from: x}"), 7, "global.smtp_from", "not supported yet"),
+        (rules(more="incidents: {severities: {a: bad}}"), 7, "incidents.severities.a", "not a severity"),
+        (rules(more="incidents: {kinds: [{kind: x, matchers: [a=b]}]}"), 7, "incidents.kinds[0].kind", "not a kind"),
+        (rules(more="incidents: {receivers: {z: {}}}"), 7, "incidents.receivers.z", "no receiver is named"),
+        (rules(more="incidents: {receivers: {a: {format: incidents}}}"), 7, "incidents.receivers.a", "webhook"),
+        (rules(more="global: {slack_app_token: x}"), 7, "global.slack_app_token", "not supported yet"),
+        (rules(more="global: {smtp_smarthost: x}"), 7, "global.smtp_smarthost", "not a host and a port"),
         (rules(more="global: {resolve_timeout: 0s}"), 7, "global.resolve_timeout", "zero"),
-        (rules(more="    slack_configs: []"), 7, "receivers[1].slack_configs", "not supported yet"),
+        (rules(more="    wechat_configs: []"), 7, "receivers[1].wechat_configs", "not supported yet"),
+        (rules(more="    slack_configs: [{}]"), 7, "receivers[1].slack_configs[0]", "no api_url"),
         (rules(more="    webhook_configs: [{}]"), 7, "receivers[1].webhook_configs[0]", "no url"),
         (rules(more="    webhook_configs: [{url: 'ftp://x'}]"), 7, "receivers[1].webhook_configs[0].url", "http"),
         (rules(more="    webhook_configs: [{url: 'http:///'}]"), 7, "receivers[1].webhook_configs[0].url", "host"),

@@ -1,0 +1,171 @@
+"""The part `incidents:` of a rules file: what Alertmanager has no words for."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, Final
+
+import msgspec
+
+from streams.records import AlertBody, Kind, Severity
+from streams.rules_conditions import matchers_of
+from streams.rules_files import Reader
+from streams.rules_http import place_of, url
+from streams.rules_matchers import Matcher
+from streams.rules_receivers import Integration, Receiver
+from streams.rules_yaml import Node
+
+SEVERITY_LABEL: Final = "severity"
+_TOP: Final = frozenset({"severities", "kinds", "receivers"})
+_RECEIVER: Final = frozenset({"rate_limit", "amqp_configs", "format", "signing_secrets", "title", "text"})
+_AMQP: Final = frozenset({"url", "exchange", "routing_key", "send_resolved"})
+_FORMATS: Final = frozenset({"alertmanager", "incidents"})
+_AMQP_SCHEMES: Final = frozenset({"amqp", "amqps"})
+_LONGEST_SECRET: Final = 1024
+
+
+class KindRule(msgspec.Struct, frozen=True):
+    """Alerts that meet all matchers are of this kind."""
+
+    kind: Kind
+    matchers: tuple[Matcher, ...]
+
+
+class RateLimit(msgspec.Struct, frozen=True):
+    """At most `notices` within `per`."""
+
+    notices: int
+    per: timedelta
+
+
+class OurReceiver(msgspec.Struct, frozen=True):
+    """What our part says of one receiver; `title` and `text` are Jinja templates, empty where not given."""
+
+    rate_limit: RateLimit | None = None
+    title: str = ""
+    text: str = ""
+
+
+class Ours(msgspec.Struct, frozen=True):
+    """Our part of a rules file."""
+
+    severities: dict[str, Severity] = {}
+    kinds: tuple[KindRule, ...] = ()
+    receivers: dict[str, OurReceiver] = {}
+
+    def classified(self, body: AlertBody) -> AlertBody:
+        """The alert with the severity and kind that these rules give it.
+
+        A value of the label `severity` that is listed decides the severity. A kind that the
+        sender gave stays; without one the first rule that the labels meet gives it.
+        """
+        severity = self.severities.get(body.labels.get(SEVERITY_LABEL, ""), body.severity)
+        kind = self._kind(body.labels) if body.kind is Kind.OTHER else body.kind
+        if severity is body.severity and kind is body.kind:
+            return body
+        return msgspec.structs.replace(body, severity=severity, kind=kind)
+
+    def _kind(self, labels: Mapping[str, str]) -> Kind:
+        for rule in self.kinds:
+            if all(matcher.matches(labels) for matcher in rule.matchers):
+                return rule.kind
+        return Kind.OTHER
+
+
+def ours_of(node: Node | None, receivers: dict[str, Receiver], reader: Reader) -> Ours:
+    """Read our part; what it says of a receiver's channels is put into `receivers`."""
+    fields = node.fields(_TOP) if node is not None else {}
+    severities: dict[str, Severity] = {}
+    for value, severity in fields["severities"].entries().items() if "severities" in fields else ():
+        with reader.problems.noted():
+            severities[value] = _severity(severity)
+    kinds: list[KindRule] = []
+    for item in fields["kinds"].items() if "kinds" in fields else ():
+        with reader.problems.noted():
+            kinds.append(_kind_rule(item))
+    found: dict[str, OurReceiver] = {}
+    for name, entry in fields["receivers"].entries().items() if "receivers" in fields else ():
+        with reader.problems.noted():
+            if name not in receivers:
+                raise entry.error(f"no receiver is named {name!r}", "name one from `receivers`")
+            found[name], receivers[name] = _receiver(entry, receivers[name], reader)
+    return Ours(severities, tuple(kinds), found)
+
+
+def _severity(node: Node) -> Severity:
+    try:
+        return Severity(node.text())
+    except ValueError as error:
+        raise node.error(f"{node.text()!r} is not a severity", f"use {', '.join(Severity)}") from error
+
+
+def _kind_rule(node: Node) -> KindRule:
+    fields = node.fields({"kind", "matchers"})
+    for key in ("kind", "matchers"):
+        if key not in fields:
+            raise node.error(f"has no {key}", f"give it `{key}`")
+    matchers = matchers_of(fields)
+    if not matchers:
+        raise fields["matchers"].error("is empty", "name at least one matcher")
+    try:
+        return KindRule(Kind(fields["kind"].text()), matchers)
+    except ValueError as error:
+        raise fields["kind"].error(f"{fields['kind'].text()!r} is not a kind", f"use {', '.join(Kind)}") from error
+
+
+def _receiver(node: Node, receiver: Receiver, reader: Reader) -> tuple[OurReceiver, Receiver]:
+    fields = node.fields(_RECEIVER)
+    extra: dict[str, Any] = {}
+    if "format" in fields:
+        if fields["format"].text() not in _FORMATS:
+            raise fields["format"].error("is not a format", f"use {' or '.join(sorted(_FORMATS))}")
+        extra["format"] = fields["format"].text()
+    if "signing_secrets" in fields:
+        extra["signing_secrets"] = [_signing_secret(item) for item in fields["signing_secrets"].items()]
+    webhooks = [one for one in receiver.integrations if one.channel == "webhook"]
+    if extra and not webhooks:
+        raise node.error(f"{' and '.join(extra)} belong to a webhook, and it has none", "give it `webhook_configs`")
+    integrations = [
+        msgspec.structs.replace(one, options={**one.options, **extra}) if one.channel == "webhook" else one
+        for one in receiver.integrations
+    ]
+    for item in fields["amqp_configs"].items() if "amqp_configs" in fields else ():
+        with reader.problems.noted():
+            integrations.append(_amqp(item, len(integrations)))
+    texts = {key: reader.template(fields[key], jinja=True) for key in ("title", "text") if key in fields}
+    limit = _rate_limit(fields["rate_limit"]) if "rate_limit" in fields else None
+    return OurReceiver(limit, **texts), msgspec.structs.replace(receiver, integrations=tuple(integrations))
+
+
+def _signing_secret(node: Node) -> str:
+    value = node.filled()
+    if len(value) > _LONGEST_SECRET:
+        raise node.error("is too long", f"keep to {_LONGEST_SECRET} letters")
+    return value
+
+
+def _rate_limit(node: Node) -> RateLimit:
+    fields = node.fields({"notices", "per"})
+    for key in ("notices", "per"):
+        if key not in fields:
+            raise node.error(f"has no {key}", "write it like {notices: 30, per: 1m}")
+    limit = RateLimit(fields["notices"].count(), fields["per"].duration())
+    for key, given in (("notices", limit.notices), ("per", limit.per)):
+        if not given:
+            raise fields[key].error("must not be zero", "write it like {notices: 30, per: 1m}")
+    return limit
+
+
+def _amqp(node: Node, index: int) -> Integration:
+    fields = node.fields(_AMQP)
+    for key in ("url", "exchange"):
+        if key not in fields:
+            raise node.error(f"has no {key}", f"give it `{key}`")
+    send_resolved = fields["send_resolved"].flag() if "send_resolved" in fields else True
+    options: dict[str, Any] = {
+        "url": url(fields["url"], _AMQP_SCHEMES),
+        "exchange": fields["exchange"].filled(),
+        "routing_key": fields["routing_key"].text() if "routing_key" in fields else "",
+    }
+    if not send_resolved:
+        options["send_resolved"] = False
+    return Integration("amqp", index, place_of(options["url"], options["exchange"]), send_resolved, options)
