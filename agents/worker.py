@@ -16,7 +16,6 @@ from aiokafka import AIOKafkaProducer
 from faust.contrib.asgi import faust_app_running
 from faust.streams import Stream
 from faust.types import TP, StreamT
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from agents.dedup import DedupLogic
@@ -29,7 +28,8 @@ from streams import metrics
 from streams.app import PipelineApp, app_id, build_pipeline
 from streams.logs import configure
 from streams.observe import Health, serve
-from streams.redis_tables import FencedError, TableSet, refuse_eviction
+from streams.redis_link import connect, refuse_eviction
+from streams.redis_tables import FencedError, TableSet
 from streams.rules_config import BUILT_IN, RulesConfig, load
 from streams.settings import Settings
 from streams.tables import TABLES_OF
@@ -76,9 +76,7 @@ class Worker:
             statement_timeout_ms=settings.statement_timeout,
             name=f"incidents-{settings.worker_name}",
         )
-        self.redis = Redis.from_url(
-            settings.redis_url, socket_timeout=2, socket_connect_timeout=1, health_check_interval=5
-        )
+        self.redis = connect(settings.redis_url, socket_timeout=2, socket_connect_timeout=1, health_check_interval=5)
         self.producer = AIOKafkaProducer(
             bootstrap_servers=settings.kafka_url, acks="all", max_request_size=2 << 20, request_timeout_ms=10_000
         )

@@ -53,7 +53,7 @@ def build_pipeline(settings: Settings, table_sets: Mapping[str, TableSet]) -> Pi
     app = PipelineApp(
         app_id(settings, "pipeline"),
         **options(settings),
-        store="redis://",
+        store="redis://?mode=step",
         Table=RedisTable,
         TableManager="streams.transport:PositionedTables",
         recovery_consistency_check=False,

@@ -82,6 +82,9 @@ table_evictions = _declared(
     Counter("incidents_table_evictions", "Entries that left a table because of its bound.", ("table",)),
     TABLES,
 )
+table_repairs = Counter(
+    "incidents_table_repairs", "Partitions that their owner wrote to Redis again because Redis had forgotten them."
+)
 table_load_seconds = _declared(
     Histogram("incidents_table_load_seconds", "Time to have one partition's tables ready.", ("source",), buckets=_FAST),
     LOAD_SOURCES,

@@ -1,8 +1,9 @@
-"""The Faust table store `redis://`: a synchronous view over tables that a step loads and flushes.
+"""The Faust table store `redis://`, by its mode.
 
-Reading and writing are dictionary work on encoded values; nothing here does I/O
-while a stream runs. Loading happens once a partition is assigned, writing in
-the owner's step (`streams.redis_tables`).
+`changelog`, for any app (`streams.redis_changelog`): Faust's changelog stays
+the truth, and Redis saves replaying it. `step`, for an app whose agents commit
+state and source offset themselves: a read-only view over the tables that a step
+loads and flushes (`streams.redis_tables`). The address chooses: `?mode=step`.
 """
 
 from collections.abc import Awaitable, Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
@@ -10,9 +11,12 @@ from collections.abc import Set as AbstractSet
 from typing import Any, Protocol, cast
 
 import faust
+from faust.exceptions import ImproperlyConfigured
 from faust.stores.base import Store as FaustStore
 from faust.types import TP
+from yarl import URL
 
+from streams.redis_changelog import ChangelogStore
 from streams.redis_tables import TableSet
 
 
@@ -23,7 +27,21 @@ class StepApp(Protocol):
     load_partitions: Callable[[str, AbstractSet[int]], Awaitable[None]]
 
 
-class Store(FaustStore[str, bytes]):
+def open_store(url: str | URL, app: Any, table: Any, **options: Any) -> FaustStore[Any, Any]:  # noqa: ANN401 - Faust's signature
+    """What Faust calls for an address of ours.
+
+    Raises:
+        ImproperlyConfigured: the address names no mode of this store.
+    """
+    mode = URL(url).query.get("mode", "changelog")
+    if mode == "changelog":
+        return ChangelogStore(url, app, table, **options)
+    if mode == "step":
+        return StepStore(url, app, table, **options)
+    raise ImproperlyConfigured(f"store {URL(url).with_password(None)}: mode must be changelog or step, not {mode}")
+
+
+class StepStore(FaustStore[str, bytes]):
     """One Faust table's window on its partitions' views."""
 
     @property

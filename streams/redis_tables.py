@@ -3,84 +3,44 @@
 One partition of one agent's input topic keeps all its tables behind one mark
 (epoch, log, offset; time and configuration there), and every write moves both:
 
-    {<app>:<topic>:<p>}:meta        hash: epoch, log_id, offset, config_version, watermark, saved_at
+    {<app>:<topic>:<p>}:meta        hash: epoch, log_id, offset, config_version, watermark, saved_at, entries
     {<app>:<topic>:<p>}:t:<table>   hash: key -> encoded value
 
 The braces are Redis Cluster's hash tag: one partition's keys share a slot.
 """
 
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha1
+from itertools import islice
 from typing import Any, Final
 
+import structlog
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, RedisError
 
-_SCAN_COUNT: Final = 2000
-_EPOCH: Final = datetime.fromtimestamp(0, UTC)
+from streams import metrics
+from streams.redis_scripts import CLAIM, CLEAR, FLUSH, TAKE
 
-# KEYS: meta, one hash a table. ARGV: epoch, log_id, offset, config_version, watermark, saved_at,
-# then for each table the number of set arguments, field and value in turn, the number of deletions, fields.
-# Answers 1 written, 0 already there, -1 fenced.
-_FLUSH: Final = """
-local meta = redis.call('HMGET', KEYS[1], 'epoch', 'log_id', 'offset')
-if (meta[1] or '0') ~= ARGV[1] then return -1 end
-if meta[2] == ARGV[2] and tonumber(meta[3] or '-1') >= tonumber(ARGV[3]) then return 0 end
-local at = 7
-for t = 2, #KEYS do
-  local last = at + tonumber(ARGV[at])
-  at = at + 1
-  while at <= last do
-    local upto = math.min(at + 3999, last)
-    redis.call('HSET', KEYS[t], unpack(ARGV, at, upto))
-    at = upto + 1
-  end
-  last = at + tonumber(ARGV[at])
-  at = at + 1
-  while at <= last do
-    local upto = math.min(at + 3999, last)
-    redis.call('HDEL', KEYS[t], unpack(ARGV, at, upto))
-    at = upto + 1
-  end
-end
-redis.call('HSET', KEYS[1], 'log_id', ARGV[2], 'offset', ARGV[3], 'config_version', ARGV[4], 'watermark', ARGV[5],
-  'saved_at', ARGV[6])
-return 1
-"""
+ANY_BYTES: Final = "surrogateescape"
+"""How a key of any bytes is a string in memory: those of our own tables are plain text."""
 
-# Takes the partition over: the epoch only grows. Answers 1, or 0 when a newer owner was there first.
-_CLAIM: Final = """
-if tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0') > tonumber(ARGV[1]) then return 0 end
-redis.call('HSET', KEYS[1], 'epoch', ARGV[1])
-return 1
-"""
+_PIECE: Final = 2000
+_PIECES: Final = 8
+_FENCED: Final = -1
+_FORGOTTEN: Final = -2
 
-# Drops a partition's tables and its position, keeping the epoch, before they are rebuilt.
-_CLEAR: Final = """
-if (redis.call('HGET', KEYS[1], 'epoch') or '0') ~= ARGV[1] then return -1 end
-redis.call('HDEL', KEYS[1], 'log_id', 'offset', 'config_version', 'watermark', 'saved_at')
-for t = 2, #KEYS do redis.call('UNLINK', KEYS[t]) end
-return 1
-"""
-
-
-# One piece of a rebuilt table: KEYS meta, table; ARGV epoch, field and value in turn.
-_FILL: Final = """
-if (redis.call('HGET', KEYS[1], 'epoch') or '0') ~= ARGV[1] then return -1 end
-redis.call('HSET', KEYS[2], unpack(ARGV, 2))
-return 1
-"""
+log = structlog.get_logger()
 
 
 class FencedError(RuntimeError):
     """Raised when a newer owner has the partition: this process's state is stale and it must stop."""
 
 
-class EvictingRedisError(RuntimeError):
-    """Raised at start when Redis may evict keys; set `maxmemory-policy noeviction`."""
+class ForgottenError(RedisError):
+    """Raised when Redis lost what was written, twice in a row: trying again writes it again."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +56,10 @@ class Mark:
     offset: int
     config_version: int
     watermark: datetime
+
+
+UNWRITTEN: Final = Mark(0, "", -1, 0, datetime.fromtimestamp(0, UTC))
+"""Where a partition stands that nobody has written."""
 
 
 @dataclass
@@ -161,10 +125,10 @@ class TableSet:
         self.topic = topic
         self.tables = tuple(tables)
         self.views: dict[int, View] = {}
-        self._flush_sha = sha1(_FLUSH.encode(), usedforsecurity=False).hexdigest()
-        self._claim = redis.register_script(_CLAIM)
-        self._clear = redis.register_script(_CLEAR)
-        self._fill = redis.register_script(_FILL)
+        self._flush_sha = sha1(FLUSH.encode(), usedforsecurity=False).hexdigest()
+        self._claim = redis.register_script(CLAIM)
+        self._take = redis.register_script(TAKE)
+        self._clear = redis.register_script(CLEAR)
 
     def keys_of(self, partition: int) -> list[str]:
         """The meta key and one key a table, in the order of the scripts."""
@@ -180,6 +144,11 @@ class TableSet:
         if not await self._claim(keys=self.keys_of(partition)[:1], args=[epoch]):
             raise FencedError(f"{self.topic}/{partition}: epoch {epoch} is not the newest")
 
+    async def take(self, partition: int) -> int:
+        """Take a partition over with an epoch that Redis allocates, and answer it: the last one to ask is the owner."""
+        now = int(time.time() * 1000)
+        return int(await self._take(keys=self.keys_of(partition)[:1], args=[now]))
+
     async def mark(self, partition: int) -> Mark:
         """The partition's mark; any process may ask."""
         found: Any = await self.redis.hmget(
@@ -187,81 +156,149 @@ class TableSet:
         )
         epoch, log_id, offset, config_version, watermark = found
         if offset is None or watermark is None:
-            return Mark(int(epoch or 0), "", -1, 0, _EPOCH)
+            return replace(UNWRITTEN, epoch=int(epoch or 0))
         at = datetime.fromisoformat(watermark.decode())
         return Mark(int(epoch or 0), log_id.decode(), int(offset), int(config_version), at)
 
+    async def whole(self, partition: int) -> bool:
+        """Whether Redis has as many entries of a partition as were left there."""
+        meta, *keys = self.keys_of(partition)
+        entries: Any = await self.redis.hget(meta, "entries")
+        return entries is not None and int(entries) == sum([await self.redis.hlen(key) for key in keys])
+
+    async def clear(self, partition: int, epoch: int) -> None:
+        """Drop a claimed partition's tables and position.
+
+        Raises:
+            FencedError, ForgottenError: as `replace`.
+        """
+        self._check(partition, await self._clear(keys=self.keys_of(partition), args=[epoch]))
+
     async def load(self, partition: int, epoch: int) -> View:
-        """Read a claimed partition; nobody else can write it any more, so a scan is consistent."""
+        """Read a claimed partition; nobody else can write it any more, so a scan is consistent.
+
+        A partition of which Redis lost a part comes back as one that was never written.
+        """
+        meta, *keys = self.keys_of(partition)
         mark = await self.mark(partition)
         tables: dict[str, dict[str, bytes]] = {}
-        for table, key in zip(self.tables, self.keys_of(partition)[1:], strict=True):
+        for table, key in zip(self.tables, keys, strict=True):
             values: dict[str, bytes] = {}
             async for fields in self._scan(key):
-                values.update((name.decode(), value) for name, value in fields.items())
+                values.update((name.decode(errors=ANY_BYTES), value) for name, value in fields.items())
             tables[table] = values
+        entries: Any = await self.redis.hget(meta, "entries")
+        if entries is not None and int(entries) != sum(map(len, tables.values())):
+            log.warning("redis lost a part", topic=self.topic, partition=partition, entries=int(entries))
+            mark = UNWRITTEN
         return View(partition, replace(mark, epoch=epoch), tables)
 
     async def _scan(self, key: str) -> AsyncIterator[dict[bytes, bytes]]:
         cursor = 0
         fields: Any
         while True:
-            cursor, fields = await self.redis.hscan(key, cursor, count=_SCAN_COUNT)
+            cursor, fields = await self.redis.hscan(key, cursor, count=_PIECE)
             yield fields
             if not cursor:
                 return
 
     async def replace(self, view: View) -> None:
-        """Write a rebuilt partition whole; its mark moves only with the last piece.
+        """Write a partition whole, as its owner has it; its mark moves only with the last piece.
 
         Raises:
             FencedError: another owner took the partition meanwhile.
+            ForgottenError: Redis lost what was written before the end.
         """
-        if await self._clear(keys=self.keys_of(view.partition), args=[view.epoch]) < 0:
-            raise FencedError(f"{self.topic}/{view.partition} was taken over during a rebuild")
-        meta, *keys = self.keys_of(view.partition)
-        for key, table in zip(keys, self.tables, strict=True):
-            items = list(view.tables[table].items())
-            for start in range(0, len(items), _SCAN_COUNT):
-                piece = [part for item in items[start : start + _SCAN_COUNT] for part in item]
-                if await self._fill(keys=[meta, key], args=[view.epoch, *piece]) < 0:
-                    raise FencedError(f"{self.topic}/{view.partition} was taken over during a rebuild")
-        await self.flush([(Overlay(view), view.mark)])
+        partition = view.partition
+        await self.claim(partition, view.epoch)
+        await self.clear(partition, view.epoch)
+        empty = replace(view, mark=replace(UNWRITTEN, epoch=view.epoch))
+        await self.pour(empty, view.tables)
+        [answer] = await self._run([self._written(Overlay(empty), view.mark)])
+        self._check(partition, answer)
+
+    async def pour(self, view: View, changes: Mapping[str, Mapping[str, bytes | None]]) -> None:
+        """Write changes of any number a piece at a time, under the mark that stands there.
+
+        Between the pieces the tables are further on than their mark: only for
+        values that a replay from there sets again.
+
+        Raises:
+            FencedError, ForgottenError: as `replace`.
+        """
+        overlays = (Overlay(view, {table: piece}) for table in changes for piece in _pieces(changes[table]))
+        while some := list(islice(overlays, _PIECES)):
+            answers = await self._run([self._written(overlay, view.mark, piece=True) for overlay in some])
+            self._check(view.partition, min(answers))
+
+    def _check(self, partition: int, answer: int) -> None:
+        if answer == _FENCED:
+            raise FencedError(f"{self.topic}/{partition}: a newer owner has this partition")
+        if answer == _FORGOTTEN:
+            raise ForgottenError(f"{self.topic}/{partition}: what was written is not there any more")
 
     async def flush(self, writes: Sequence[tuple[Overlay, Mark]]) -> None:
         """Write each overlay with the mark that it leads to: one script a partition, one round trip.
 
+        Where Redis is not at the view's mark, or has not as many entries as were
+        left there, it was emptied or put back to an older day: the owner's view
+        is written again, whole, before the overlay.
+
         Raises:
             FencedError: at least one partition has a newer owner; the others were written.
+            ForgottenError: Redis forgot again meanwhile.
         """
-        calls = []
-        for overlay, mark in writes:
-            keys, at = self.keys_of(overlay.view.partition), mark.watermark.isoformat()
-            head = [overlay.view.epoch, mark.log_id, mark.offset, mark.config_version, at, f"{time.time():.3f}"]
-            calls.append((len(keys), *keys, *head, *self._arguments(overlay.changes)))
-        try:
-            answers = await self._call(calls)
-        except NoScriptError:
-            # A Redis that was started again; what went through before answers 0 now.
-            await self.redis.script_load(_FLUSH)
-            answers = await self._call(calls)
-        partitions = [overlay.view.partition for overlay, _ in writes]
-        fenced = [partition for partition, answer in zip(partitions, answers, strict=True) if answer < 0]
+        answers = await self._run([self._written(overlay, mark) for overlay, mark in writes])
+        fenced = []
+        for (overlay, mark), answer in zip(writes, answers, strict=True):
+            if answer == _FENCED:
+                fenced.append(overlay.view.partition)
+            elif answer == _FORGOTTEN:
+                await self._repair(overlay, mark)
         if fenced:
             raise FencedError(f"{self.topic}/{fenced}: a newer owner has these partitions")
+
+    async def _repair(self, overlay: Overlay, mark: Mark) -> None:
+        view = overlay.view
+        entries = sum(map(len, view.tables.values()))
+        log.warning("redis forgot: written again", topic=self.topic, partition=view.partition, entries=entries)
+        await self.replace(view)
+        [answer] = await self._run([self._written(overlay, mark)])
+        self._check(view.partition, answer)
+        metrics.table_repairs.inc()
+
+    def _written(self, overlay: Overlay, mark: Mark, *, piece: bool = False) -> tuple[Any, ...]:
+        view = overlay.view
+        keys, at = self.keys_of(view.partition), mark.watermark.isoformat()
+        here = (view.epoch, view.log_id, view.offset, int(piece))
+        there = (mark.log_id, mark.offset, mark.config_version, at, f"{time.time():.3f}")
+        return (len(keys), *keys, *here, *there, *self._arguments(overlay.changes))
+
+    async def _run(self, calls: Sequence[tuple[Any, ...]]) -> list[int]:
+        try:
+            return await self._call(calls)
+        except NoScriptError:
+            # A Redis that was started again; what went through before answers 0 now.
+            await self.redis.script_load(FLUSH)
+            return await self._call(calls)
 
     async def _call(self, calls: Sequence[tuple[Any, ...]]) -> list[int]:
         pipeline = self.redis.pipeline(transaction=False)
         for call in calls:
-            pipeline.evalsha(self._flush_sha, *call)
+            pipeline.execute_command("EVALSHA", self._flush_sha, *call)  # `evalsha` is closed to a cluster's pipeline
         answers: list[int] = await pipeline.execute()
         return answers
 
     def _arguments(self, changes: Mapping[str, Mapping[str, bytes | None]]) -> Iterable[int | str | bytes]:
         for table in self.tables:
             changed = changes.get(table, {})
-            sets = [part for key, value in changed.items() if value is not None for part in (key.encode(), value)]
-            gone = [key.encode() for key, value in changed.items() if value is None]
+            sets = [
+                part
+                for key, value in changed.items()
+                if value is not None
+                for part in (key.encode(errors=ANY_BYTES), value)
+            ]
+            gone = [key.encode(errors=ANY_BYTES) for key, value in changed.items() if value is None]
             yield len(sets)
             yield from sets
             yield len(gone)
@@ -269,17 +306,12 @@ class TableSet:
 
     async def look_up(self, partition: int, table: str, key: str) -> bytes | None:
         """One value as last committed, from any process, owner or not."""
-        value: Any = await self.redis.hget(self.keys_of(partition)[1 + self.tables.index(table)], key)
+        name = key.encode(errors=ANY_BYTES)
+        value: Any = await self.redis.hget(self.keys_of(partition)[1 + self.tables.index(table)], name)
         return bytes(value) if value is not None else None
 
 
-async def refuse_eviction(redis: "Redis") -> None:
-    """Check that Redis never drops keys by itself.
-
-    Raises:
-        EvictingRedisError: its maxmemory-policy is not noeviction while maxmemory is set.
-    """
-    info = await redis.info("memory")
-    policy = str(info.get("maxmemory_policy", "noeviction"))
-    if int(info.get("maxmemory", 0)) and policy != "noeviction":
-        raise EvictingRedisError(f"Redis evicts keys (maxmemory-policy {policy}): set it to noeviction")
+def _pieces(changes: Mapping[str, bytes | None]) -> Iterator[dict[str, bytes | None]]:
+    items = iter(changes.items())
+    while piece := dict(islice(items, _PIECE)):
+        yield piece

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from streams.fallback import Fallback
 from streams.observe import App, Health, Phase, Receive, Scope, Send, Server, listen, probes, watched
 from streams.producer import EventProducer
+from streams.redis_link import connect
 from streams.settings import Settings, SettingsError
 from web import api
 from web.configuration import Announcer, read_rules
@@ -53,7 +54,7 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         raise SettingsError("INCIDENTS_AUTH=on: users do not exist yet; use off on a loopback address")
     rules = read_rules(settings)
     health = Health("gateway")
-    redis: Redis = Redis.from_url(settings.redis_url, socket_timeout=2, socket_connect_timeout=2)
+    redis = connect(settings.redis_url, socket_timeout=2, socket_connect_timeout=2)
     database = Database(settings)
     live = Live(database, health)
     async with contextlib.AsyncExitStack() as stack:

@@ -12,15 +12,8 @@ from redis.asyncio import Redis
 from redis.crc import key_slot
 from redis.exceptions import ResponseError
 
-from streams.redis_tables import (
-    EvictingRedisError,
-    FencedError,
-    Mark,
-    Overlay,
-    TableSet,
-    View,
-    refuse_eviction,
-)
+from streams.redis_link import EvictingRedisError, refuse_eviction
+from streams.redis_tables import UNWRITTEN, FencedError, ForgottenError, Mark, Overlay, TableSet, View
 
 AT = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -100,14 +93,13 @@ async def test_changes_and_deletions_are_both_written(tables: TableSet) -> None:
     assert second.view == stored
 
 
-@pytest.mark.parametrize("offset", [3, 4])
-async def test_an_offset_that_is_there_already_changes_nothing(tables: TableSet, offset: int) -> None:
+async def test_a_write_whose_answer_was_lost_is_written_once(tables: TableSet) -> None:
     overlay = await taken(tables)
     overlay.put("alerts", "a", b"first")
     await tables.flush([(overlay, mark(4))])
     overlay.put("alerts", "a", b"second")
     overlay.put("pulses", "p", b"second")
-    await tables.flush([(overlay, mark(offset))])
+    await tables.flush([(overlay, mark(4))])
     view = await tables.load(0, 1)
     assert (view.offset, view.tables) == (4, {"alerts": {"a": b"first"}, "pulses": {}})
 
@@ -115,6 +107,7 @@ async def test_an_offset_that_is_there_already_changes_nothing(tables: TableSet,
 async def test_offsets_of_another_log_are_not_compared(tables: TableSet) -> None:
     overlay = await taken(tables)
     await tables.flush([(overlay, mark(1000))])
+    overlay.commit(mark(1000))
     overlay.put("alerts", "a", b"1")
     await tables.flush([(overlay, mark(0, "another"))])
     view = await tables.load(0, 1)
@@ -126,6 +119,7 @@ async def test_a_former_owner_writes_nothing(tables: TableSet, newer: int) -> No
     old = await taken(tables)
     old.put("alerts", "a", b"1")
     await tables.flush([(old, mark(0))])
+    old.commit(mark(0))
     await tables.claim(0, newer)
     old.put("alerts", "a", b"stale")
     old.put("pulses", "p", b"stale")
@@ -177,21 +171,30 @@ async def test_a_rebuilt_partition_replaces_what_was_there(tables: TableSet) -> 
     assert await tables.load(0, 1) == rebuilt(1, b"new")
 
 
+async def broken_off_after(tables: TableSet, calls: int, action: Any) -> None:
+    """Do something after that many writes have gone out."""
+    run, made = tables._run, []
+
+    async def counting(written: Any) -> list[int]:
+        made.append(written)
+        if len(made) == calls:
+            await action()
+        return await run(written)
+
+    tables._run = counting  # type: ignore[method-assign, assignment]
+
+
 async def test_a_former_owner_in_the_middle_of_a_rebuild_is_stopped_at_its_next_piece(tables: TableSet) -> None:
     await tables.claim(0, 1)
-    fill, pieces = tables._fill, []
 
-    async def overtaken(keys: Any, args: Any) -> int:
-        pieces.append(keys)
-        if len(pieces) == 2:
-            other = TableSet(tables.redis, tables.app, tables.topic, tables.tables)
-            await other.claim(0, 2)
-            await other.replace(rebuilt(2, b"right", 3000))
-        return int(await fill(keys=keys, args=args))
+    async def overtaken() -> None:
+        other = TableSet(tables.redis, tables.app, tables.topic, tables.tables)
+        await other.claim(0, 2)
+        await other.replace(rebuilt(2, b"right", 3000))
 
-    tables._fill = overtaken  # type: ignore[assignment]
+    await broken_off_after(tables, 2, overtaken)
     with pytest.raises(FencedError):
-        await tables.replace(rebuilt(1, b"stale"))
+        await tables.replace(rebuilt(1, b"stale", 40_000))
     assert await tables.load(0, 2) == rebuilt(2, b"right", 3000)
 
 
@@ -199,13 +202,109 @@ async def test_a_rebuild_that_broke_off_leaves_no_mark(tables: TableSet) -> None
     overlay = await taken(tables)
     await tables.flush([(overlay, mark(90))])
 
-    async def broken(keys: Any, args: Any) -> int:
+    async def broken() -> None:
         raise ConnectionError
 
-    tables._fill = broken  # type: ignore[assignment]
+    await broken_off_after(tables, 2, broken)
     with pytest.raises(ConnectionError):
-        await tables.replace(rebuilt(1, b"new"))
+        await tables.replace(rebuilt(1, b"new", 40_000))
     assert (await tables.mark(0)).offset == -1
+
+
+async def test_a_redis_that_forgets_in_the_middle_of_a_rebuild_is_not_believed(tables: TableSet) -> None:
+    await tables.claim(0, 1)
+    await broken_off_after(tables, 2, lambda: tables.redis.delete(*tables.keys_of(0)))
+    with pytest.raises(ForgottenError):
+        await tables.replace(rebuilt(1, b"new", 40_000))
+    assert (await tables.mark(0)).offset == -1
+    await tables.replace(rebuilt(1, b"new", 40_000))
+    assert await tables.load(0, 1) == rebuilt(1, b"new", 40_000)
+
+
+async def filled(tables: TableSet) -> Overlay:
+    """A partition with two steps behind it, and a third decided."""
+    overlay = await taken(tables)
+    for offset, value in enumerate((b"1", b"2")):
+        overlay = Overlay(overlay.view)
+        overlay.put("alerts", f"a{offset}", value)
+        overlay.put("pulses", "p", value)
+        await tables.flush([(overlay, mark(offset))])
+        overlay.commit(mark(offset))
+    third = Overlay(overlay.view)
+    third.put("alerts", "a2", b"3")
+    third.put("alerts", "a0", None)
+    return third
+
+
+async def everything(tables: TableSet) -> dict[str, bytes]:
+    return {key: await tables.redis.dump(key) or b"" for key in tables.keys_of(0)}
+
+
+@pytest.mark.parametrize("lost", ["all", "meta", "one table", "an older day", "an older epoch", "one entry"])
+async def test_the_owner_notices_that_redis_forgot_and_writes_its_view_again(tables: TableSet, lost: str) -> None:
+    await tables.claim(0, 1)
+    old_epoch = await everything(tables)
+    overlay = await taken(tables)
+    await tables.flush([(overlay, mark(0))])
+    overlay.commit(mark(0))
+    old = await everything(tables)
+    overlay = Overlay(replace(overlay.view, mark=mark(0)))
+    for name in ("a0", "a1"):
+        overlay.put("alerts", name, b"1")
+    overlay.put("pulses", "p", b"2")
+    await tables.flush([(overlay, mark(1))])
+    overlay.commit(mark(1))
+    meta, alerts, _ = tables.keys_of(0)
+    match lost:
+        case "all":
+            await tables.redis.delete(*tables.keys_of(0))
+        case "meta":
+            await tables.redis.delete(meta)
+        case "one table":
+            await tables.redis.delete(alerts)
+        case "one entry":
+            await tables.redis.hdel(alerts, "a0")
+        case _:
+            for key, value in (old if lost == "an older day" else old_epoch).items():
+                await tables.redis.delete(key)
+                if value:
+                    await tables.redis.restore(key, 0, value)
+    third = Overlay(overlay.view)
+    third.put("alerts", "a2", b"3")
+    third.put("alerts", "a0", None)
+    await tables.flush([(third, mark(2))])
+    third.commit(mark(2))
+    assert await tables.load(0, 1) == third.view
+    assert third.view.tables == {"alerts": {"a1": b"1", "a2": b"3"}, "pulses": {"p": b"2"}}
+
+
+async def test_a_former_owner_cannot_pass_for_the_owner_of_an_emptied_redis(tables: TableSet) -> None:
+    zombie = await filled(tables)
+    await tables.claim(0, 2)
+    owner = await tables.load(0, 2)
+    await tables.redis.delete(*tables.keys_of(0))
+    await tables.flush([(zombie, mark(2))])  # it cannot know better yet
+    newer = Overlay(owner)
+    newer.put("alerts", "a9", b"9")
+    await tables.flush([(newer, mark(2, epoch=2))])
+    newer.commit(mark(2, epoch=2))
+    assert await tables.load(0, 2) == owner
+    with pytest.raises(FencedError):
+        await tables.flush([(zombie, mark(3))])
+
+
+async def test_a_load_does_not_believe_a_partition_of_which_a_part_is_gone(tables: TableSet) -> None:
+    await filled(tables)
+    await tables.redis.hdel(tables.keys_of(0)[1], "a0")
+    assert (await tables.load(0, 1)).mark == replace(UNWRITTEN, epoch=1)
+
+
+async def test_redis_allocates_epochs_that_are_above_those_it_forgot(tables: TableSet) -> None:
+    first = await tables.take(0)
+    second = await tables.take(0)
+    await tables.redis.delete(*tables.keys_of(0))
+    await asyncio.sleep(0.002)
+    assert first < second < await tables.take(0)
 
 
 async def test_anyone_looks_a_key_up_without_owning_the_partition(tables: TableSet, redis_url: str) -> None:
@@ -227,9 +326,11 @@ async def test_many_partitions_are_one_round_trip(tables: TableSet, redis: Redis
     for overlay in overlays:
         overlay.put("alerts", "a", b"1")
     await tables.flush([(overlay, mark(0)) for overlay in overlays])
+    for overlay in overlays:
+        overlay.commit(mark(0))
     used = await round_trips(redis, tables.flush([(overlay, mark(1)) for overlay in overlays]))
     assert used.pop("info") == 1
-    assert used == {"evalsha": 12, "hmget": 12, "hset": 24}
+    assert used == {"evalsha": 12, "hmget": 12, "hlen": 48, "hset": 36}
 
 
 async def test_a_redis_that_lost_its_scripts_gets_them_again(tables: TableSet, redis: Redis) -> None:
@@ -266,6 +367,7 @@ async def test_a_full_redis_writes_neither_tables_nor_mark(tables: TableSet, red
     overlay = await taken(tables)
     overlay.put("alerts", "a", b"1")
     await tables.flush([(overlay, mark(0))])
+    overlay.commit(mark(0))
     overlay.put("alerts", "b", b"x" * 1000)
     try:
         await redis.config_set("maxmemory", "1")
