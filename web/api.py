@@ -32,12 +32,16 @@ from sinks.incident_reads import (
 )
 from sinks.progress_reads import OpenIncidents, Progress, Totals, read_open, read_progress, read_totals
 from streams.records import IncidentStatus, Kind, Severity
-from web import problems
+from streams.settings import Settings
+from web import problems, silences
 from web.alertmanager import gettable_alerts
+from web.announcing import SilenceAnnouncer
 from web.database import Database
+from web.foreign import refuse_foreign
 from web.live import Live
 from web.openapi import openapi
 from web.page import page_routes
+from web.silence_store import SilenceStore
 from web.table_views import TablesView, TableViews
 
 MAX_SEQ: Final = 2**53 - 1
@@ -165,14 +169,27 @@ async def stream(state: State, request: Request[Any, Any, Any]) -> Stream:
     )
 
 
-def build(settings: Any, database: Database, live: Live, tables_view: TableViews) -> Litestar:  # noqa: ANN401
+def build(
+    settings: Settings, database: Database, live: Live, tables_view: TableViews, announcer: SilenceAnnouncer
+) -> Litestar:
     """The Litestar app over its parts."""
     return Litestar(
         route_handlers=[
-            incidents, incident, timeline, alerts, tables, totals, stream, gettable_alerts, openapi, *page_routes(),
+            incidents, incident, timeline, alerts, tables, totals, stream, gettable_alerts, openapi,
+            *silences.ROUTES, *page_routes(),
         ],
         exception_handlers=problems.HANDLERS,
-        state=State({"settings": settings, "database": database, "live": live, "tables": tables_view}),
+        before_request=refuse_foreign,
+        state=State(
+            {
+                "settings": settings,
+                "database": database,
+                "live": live,
+                "tables": tables_view,
+                "announcer": announcer,
+                "silences": SilenceStore(database),
+            }
+        ),
         openapi_config=OpenAPIConfig(
             title="LLM Incident Manager",
             version="1",

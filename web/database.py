@@ -1,4 +1,4 @@
-"""The gateway's connections to Postgres: for reading only, opened when needed, back by themselves after an outage."""
+"""The gateway's connections to Postgres: for reading unless said, opened when needed, back after an outage."""
 
 import asyncio
 import contextlib
@@ -40,7 +40,7 @@ class DatabaseAwayError(Exception):
 
 
 class Database:
-    """A small pool of read-only connections."""
+    """A small pool of connections that only read, outside of `writing`."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -91,6 +91,17 @@ class Database:
             raise DatabaseAwayError(f"Postgres cannot be reached ({type(error).__name__})") from error
         except _UNREADY as error:
             raise DatabaseAwayError(f"Postgres is not set up for this version: {error}") from error
+
+    @contextlib.asynccontextmanager
+    async def writing(self) -> AsyncIterator["Conn"]:
+        """A connection inside a transaction that may write; what was written counts when the block ends well.
+
+        Raises:
+            DatabaseAwayError: Postgres is away, full, or took too long.
+        """
+        async with self.reading() as conn, conn.transaction():
+            await conn.execute("SET TRANSACTION READ WRITE")
+            yield conn
 
 
 async def _with_json(conn: "Conn") -> None:

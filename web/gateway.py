@@ -18,6 +18,7 @@ from streams.producer import EventProducer
 from streams.redis_link import connect
 from streams.settings import Settings, SettingsError
 from web import api
+from web.announcing import SilenceAnnouncer
 from web.configuration import Announcer, read_rules
 from web.database import Database
 from web.ingest import ROUTES, ingest_app
@@ -67,7 +68,8 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         for link in (producer, fallback):
             await link.start()
             stack.push_async_callback(link.stop)
-        reads = api.build(settings, database, live, TableViews(redis, settings))
+        announcer = SilenceAnnouncer(settings, database)
+        reads = api.build(settings, database, live, TableViews(redis, settings), announcer)
         app = composed(health, ingest_app(settings, producer, fallback), cast("App", reads))
         config = uvicorn.Config(
             app,
@@ -85,6 +87,7 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         await stack.enter_async_context(watched(health))
         await stack.enter_async_context(_kept_going(live.run))
         await stack.enter_async_context(_kept_going(Announcer(settings, rules).run))
+        await stack.enter_async_context(_kept_going(announcer.run))
         await stack.enter_async_context(_kept_going(partial(_check, settings, health, producer, fallback, redis)))
         server_task = asyncio.create_task(server.serve(sockets=[listener]))
         health.any_of("kafka", "rabbitmq")

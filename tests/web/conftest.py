@@ -36,7 +36,7 @@ def postgres_url(postgres: Postgres) -> str:
 @pytest.fixture
 async def conn(postgres_url: str) -> AsyncIterator["asyncpg.Connection[Any]"]:
     connection = await asyncpg.connect(postgres_url)
-    await connection.execute("TRUNCATE incidents, alerts, log_lives, verdicts CASCADE")
+    await connection.execute("TRUNCATE incidents, alerts, log_lives, verdicts, silences, partition_rules CASCADE")
     yield connection
     await connection.close()
 
