@@ -11,6 +11,7 @@ import msgspec
 from agents.deadlines import Deadlines, StepDeadlines
 from agents.rules import dedup, routing
 from agents.rules.dedup import AlertState, Decided, GroupRef, Pulse
+from agents.sources import Sources
 from agents.step import Outgoing, Partition, Poison, Poisoned
 from sinks import alert_rows, dead_letter_rows
 from sinks.alert_rows import AlertRow, DeadRow, TouchRow, VerdictRow
@@ -32,6 +33,7 @@ from streams.records import (
 )
 from streams.redis_tables import Overlay, View
 from streams.rules_config import RulesConfig
+from streams.rules_inhibit import InhibitRule
 from streams.settings import Settings
 from streams.topics import ALERTS, DEAD_LETTERS, INPUTS, topic_name
 
@@ -218,6 +220,9 @@ class DedupWork:
         self._sizes: dict[tuple[int, Verdict, str, int, str], int] = {}
         self._counts = dict.fromkeys(Verdict, 0)
         self._told: dict[int, list[MemberChange]] = {}
+        self._sources = Sources()
+        self._inhibit_rules = logic.configs[partition.config_version].inhibit_rules
+        self._former_rules: tuple[InhibitRule, ...] = ()
         self._rejected: list[Rejected] = []
         self._new_ids: dict[str, tuple[datetime, tuple[int, ...]]] = {}
         self._seen: set[int] = set()
@@ -368,6 +373,8 @@ class DedupWork:
         *,
         by_timeout: bool = False,
     ) -> None:
+        rules = self._inhibit_rules
+        self._sources.tell(identity, before, state, pulse, rules, self._former_rules or rules)
         sent = {ref.group for ref in before.groups} if before is not None else set()
         wanted = {ref.group for ref in state.groups}
         for ref in (ref for ref in (before.groups if before is not None else ()) if ref.group not in wanted):
@@ -514,6 +521,8 @@ class DedupWork:
         if record.version <= self._config_version:
             return
         self._config_version = record.version
+        self._former_rules = self._inhibit_rules
+        self._inhibit_rules = self.logic.configs[record.version].inhibit_rules
         # In an order that a replay repeats: new incidents are named after their place in it.
         known = {*self.partition.view.tables[PULSES], *self._pulses}
         pulses = ((identity, self._pulse(identity)) for identity in sorted(known))
@@ -527,6 +536,7 @@ class DedupWork:
             self._touched.pop((identity, after.occurrence), None)
             self._whole[(identity, after.occurrence)] = (state, after)
             self._tell_groups(offset, index, identity, before, state, after, Change.CHANGED, self._now)
+        self._former_rules = ()
 
     def _expire_events(self) -> None:
         """Forget the oldest events, those of this step included: how a log is cut into steps must not show."""
@@ -623,8 +633,9 @@ class DedupWork:
         ]
 
     def outgoing(self) -> Iterable[Outgoing]:
-        """What the groups hear, and the refused events."""
+        """What the groups hear, what mutes them before that, and the refused events."""
         inputs = topic_name(self.logic.settings.app_prefix, INPUTS)
+        yield from self._sources.outgoing(inputs, self.logic.settings.partitions, self._now)
         for number, changes in self._told.items():
             for start in range(0, len(changes), BATCH_LIMIT):
                 part = tuple(changes[start : start + BATCH_LIMIT])
