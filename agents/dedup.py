@@ -53,7 +53,7 @@ _pulse = msgspec.msgpack.Decoder(Pulse)
 _state = msgspec.msgpack.Decoder(AlertState)
 
 
-class RecentChunk(msgspec.Struct, frozen=True, array_like=True):
+class RecentChunk(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """The events of one record: when it was decided, and 8 bytes of each event id's hash."""
 
     at: datetime

@@ -36,6 +36,9 @@ from streams.topics import ALERTS, INPUTS
 REPLAY_LIMIT: Final = 200_000
 """Records that Redis may be behind Postgres before a rebuild is the quicker way."""
 
+VERSIONS: Final = {ALERT_TABLE: 1, PULSES: 1, RECENT: 1, GROUPS: 1, MEMBERS: 1}
+"""The version that this program reads and writes of each table's values: the tag of their record."""
+
 _REBASED: Final = 5_000
 
 log = structlog.get_logger()
@@ -116,6 +119,8 @@ class Loader:
         view = await self._patiently("redis", lambda: self.tables.load(number, progress.epoch))
         if not self._usable(view, progress, first):
             view = await self._rebuilt(progress, first)
+        for table, version in VERSIONS.items():
+            codec.refuse_versions(table, view.tables.get(table, {}), version)
         await self.prepare(view.mark.config_version)
         self.tables.views[number] = view
         make = AlertsPartition.over if self.topic == ALERTS else InputsPartition.over

@@ -4,7 +4,8 @@ MessagePack with the record's tag first; a decoder refuses what is not one of
 the records that its topic may carry.
 """
 
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -12,9 +13,17 @@ from streams.records import Alert, AlertBody, AlertsRecord, InputsRecord, Reject
 
 T = TypeVar("T")
 
+_FIXARRAY: Final = 0x90
+_ARRAY16: Final = 0xDC
+_NO_TAG: Final = 0x80  # above MessagePack's one-byte numbers
+
 
 class UndecodableRecordError(ValueError):
     """Raised for bytes that are not a record of the topic; it becomes a dead letter."""
+
+
+class UnknownVersionError(RuntimeError):
+    """Raised for a table's value that a later, or a much earlier, version of this program wrote."""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -65,6 +74,27 @@ def decode_alert(data: bytes) -> Alert:
 def decode_body(data: bytes) -> AlertBody:
     """Unpack the body of an `Alert`."""
     return _body.decode(data)
+
+
+def version_of(value: bytes) -> int:
+    """The version of a table's value: the tag its array begins with, read without decoding. -1: there is none."""
+    head = value[0] if value else 0
+    place = 1 if head & 0xF0 == _FIXARRAY else 3 if head == _ARRAY16 else len(value)
+    tag = value[place] if place < len(value) else _NO_TAG
+    return tag if tag < _NO_TAG else -1
+
+
+def refuse_versions(table: str, values: Mapping[str, bytes], version: int) -> None:
+    """Check that every value of a table is of one version.
+
+    Raises:
+        UnknownVersionError: one is not; it names table, key and versions.
+    """
+    for key, value in values.items():
+        if version_of(value) != version:
+            raise UnknownVersionError(
+                f"table {table}: the value of {key} is of version {version_of(value)}, this program reads {version}"
+            )
 
 
 def _decoded(decoder: "msgspec.msgpack.Decoder[T]", data: bytes) -> T:

@@ -22,6 +22,7 @@ from mode import Service
 from redis.exceptions import RedisError
 from yarl import URL
 
+from streams.codec import UnknownVersionError
 from streams.redis_link import connect, refuse_eviction
 from streams.redis_tables import ANY_BYTES, UNWRITTEN, FencedError, Mark, Overlay, TableSet, View
 
@@ -36,10 +37,6 @@ _LAST_FLUSH: Final = 1.5
 log = structlog.get_logger()
 
 Changes = dict[str, bytes | None]
-
-
-class UnknownVersionError(ValueError):
-    """Raised for a value in Redis that a later version of this store wrote."""
 
 
 class NotOwnedError(RuntimeError):

@@ -10,7 +10,7 @@ from streams.records import Alert, Change, Verdict
 LATENESS: Final = timedelta(minutes=10)
 
 
-class Pulse(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+class Pulse(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag=1):
     """What changes with every event of an alert, small enough to read and write each time.
 
     An occurrence is numbered by the second it began (one more where two share a
@@ -45,7 +45,7 @@ class GroupRef(msgspec.Struct, frozen=True, array_like=True):
     labels: dict[str, str]
 
 
-class AlertState(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+class AlertState(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag=1):
     """What an alert is: changes only with a verdict of new or changed."""
 
     team: str

@@ -18,7 +18,7 @@ TITLE_LENGTH: Final = 255
 _ACTIVE: Final = (IncidentStatus.OPEN, IncidentStatus.ACKNOWLEDGED)
 
 
-class GroupState(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+class GroupState(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag=1):
     """A group and its newest incident.
 
     `firing` counts firing members by severity, worst first. `revision` grows
@@ -56,7 +56,7 @@ class GroupState(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
         return self.status in _ACTIVE
 
 
-class Member(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+class Member(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag=1):
     """One alert in one group, as the group last heard of it."""
 
     identity: str

@@ -121,6 +121,15 @@ async def test_a_redis_ahead_of_a_restored_postgres_is_not_believed(world: World
     assert await ended(world) == expected
 
 
+async def test_a_value_of_a_later_version_is_refused_by_its_name(world: World) -> None:
+    await applied(world, 4)
+    _, _, pulses, _ = world.tables().keys_of(0)
+    [key, *_] = await world.redis.hkeys(pulses)
+    await world.redis.hset(pulses, key, codec.encode([2, "of tomorrow"]))
+    with pytest.raises(codec.UnknownVersionError, match=f"table pulses: the value of {key.decode()} is of version 2"):
+        await world.start()
+
+
 async def test_another_log_begins_with_the_rows_and_counts_go_on(world: World) -> None:
     await applied(world, 4, len(world.log[0]))
     before = await world.rows()

@@ -12,7 +12,8 @@ from faust.exceptions import ImproperlyConfigured
 from faust.types import TP
 from redis.asyncio import Redis
 
-from streams.redis_changelog import NotOwnedError, StateLostError, UnknownVersionError
+from streams.codec import UnknownVersionError
+from streams.redis_changelog import NotOwnedError, StateLostError
 from streams.redis_link import EvictingRedisError
 from streams.redis_store import open_store
 from streams.redis_tables import FencedError
