@@ -34,7 +34,7 @@ load: $(STAMP) ## 1,000 messages/s for 60 s, against a running system or one of 
 
 .PHONY: test
 test: $(STAMP) ## all tests, against real services (ARGS=..., KAFKA=apache|tansu, REQUIRE_KAFKA=1)
-	@$(PACKAGES) rabbitmq-server chromium prometheus
+	@$(PACKAGES) rabbitmq-server chromium prometheus prometheus-alertmanager
 	@exec $(BIN)/python -m pytest $(ARGS)
 
 .PHONY: check

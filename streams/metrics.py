@@ -146,6 +146,7 @@ notification_seconds = _declared(
     Histogram("incidents_notification_seconds", "Time of one attempt.", ("channel",), buckets=(*_FAST, 10, 30)),
     CHANNELS,
 )
+template_failures = Counter("incidents_template_failures", "Texts left empty because their template failed.")
 notifications_due = Gauge("incidents_notifications_due", "Tasks that are due and not finished.")
 notifications_oldest_seconds = Gauge("incidents_notifications_oldest_seconds", "Age of the oldest due task.")
 

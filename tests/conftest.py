@@ -43,6 +43,7 @@ SERVICES = {
     "amqp_url": "rabbitmq",
     "chromium": "chromium",
     "prometheus": "prometheus",
+    "amtool": "alertmanager",
 }
 
 
@@ -149,6 +150,12 @@ def chromium() -> str:
 def prometheus() -> str:
     """The program of an installed Prometheus."""
     return _installed("prometheus")
+
+
+@pytest.fixture(scope="session")
+def amtool() -> str:
+    """The program amtool of an installed Alertmanager."""
+    return _installed("amtool")
 
 
 @pytest.fixture
