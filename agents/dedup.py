@@ -18,6 +18,7 @@ from sinks.alert_rows import AlertRow, DeadRow, TouchRow, VerdictRow
 from sinks.dead_letter_rows import PACKED_ALERT, RefusedAgain
 from sinks.postgres import Advance, Connection
 from streams import codec, keys, metrics
+from streams.intake_alertmanager import SOURCE as ALERTMANAGER
 from streams.records import (
     Alert,
     AlertBatch,
@@ -149,6 +150,7 @@ class DedupLogic:
         self._fetch = fetch
         self.row_interval = timedelta(seconds=settings.row_interval)
         self.recent_window = timedelta(seconds=settings.recent_window)
+        self.strict = settings.alertmanager_mode == "on"
 
     async def prepare(self, records: Sequence[AlertsRecord]) -> None:
         """Fetch the configuration versions that the records name."""
@@ -286,9 +288,15 @@ class DedupWork:
         if stored is not None and _pulse.decode(stored).offset >= offset:
             self._tell_again(offset, index, alert.identity, accepted_at)
             return
-        decided = dedup.decide(known, alert, now=self._now, accepted_at=accepted_at, offset=offset)
+        if alert.timeout and alert.firing:
+            # The sender gave no end: the rules say how long that lasts.
+            lasts = self.logic.configs[self._config_version].resolve_timeout
+            alert = alert if lasts is None else msgspec.structs.replace(alert, ends_at=accepted_at + lasts)
+        decided = dedup.decide(
+            known, alert, now=self._now, accepted_at=accepted_at, offset=offset, strict=self.logic.strict
+        )
         self._count(offset, decided.verdict, alert, decided.pulse.occurrence, decided.reason, batch, accepted_at)
-        if decided.verdict in (Verdict.NEW, Verdict.CHANGED, Verdict.RESOLVED):
+        if decided.tell is not None:
             self._changed(offset, index, alert, known, decided, accepted_at)
         else:
             self._duplicate(alert.identity, known, decided.pulse)
@@ -300,22 +308,21 @@ class DedupWork:
         if known is not None and known.occurrence != pulse.occurrence and known.dirty_from >= 0:
             self._touched[(identity, known.occurrence)] = known
         before = self._state(identity) if known is not None else None
-        ended = decided.verdict is Verdict.RESOLVED and before is not None
-        state = before if ended and before is not None else self._stated(alert, before, decided.verdict)
+        state = self._stated(alert, before)
+        if not pulse.firing and before is not None and codec.decode_body(alert.body).source != ALERTMANAGER:
+            state = before  # an end in our own format need not repeat what its alert says
         self._put(identity, pulse, state)
         self._touched.pop((identity, pulse.occurrence), None)
         self._whole[(identity, pulse.occurrence)] = (state, pulse)
         if decided.tell is not None:
             self._tell_groups(offset, index, identity, before, state, pulse, decided.tell, accepted_at)
 
-    def _stated(self, alert: Alert, before: AlertState | None, verdict: Verdict) -> AlertState:
+    def _stated(self, alert: Alert, before: AlertState | None) -> AlertState:
         body = codec.decode_body(alert.body)
         same_labels = before is not None and codec.decode_body(before.body).labels == body.labels
         kept = before is not None and same_labels and before.groups and before.config_version == self._config_version
         groups = before.groups if kept and before is not None else self._groups(alert.team, body)
         known_print = before.fingerprint if same_labels and before is not None else keys.fingerprint(body.labels)
-        if verdict is Verdict.RESOLVED:
-            groups = ()
         return AlertState(
             team=alert.team,
             fingerprint=known_print,
@@ -526,8 +533,9 @@ class DedupWork:
         # In an order that a replay repeats: new incidents are named after their place in it.
         known = {*self.partition.view.tables[PULSES], *self._pulses}
         pulses = ((identity, self._pulse(identity)) for identity in sorted(known))
-        firing = ((identity, pulse) for identity, pulse in pulses if pulse is not None and pulse.firing)
-        for index, (identity, pulse) in enumerate(firing):
+        # In Alertmanager's mode a reload shows ended alerts again too.
+        shown = ((i, p) for i, p in pulses if p is not None and (p.firing or self.logic.strict))
+        for index, (identity, pulse) in enumerate(shown):
             before = self._state(identity)
             groups = self._groups(before.team, codec.decode_body(before.body))
             state = msgspec.structs.replace(before, groups=groups, config_version=record.version)
@@ -535,7 +543,8 @@ class DedupWork:
             self._put(identity, after, state)
             self._touched.pop((identity, after.occurrence), None)
             self._whole[(identity, after.occurrence)] = (state, after)
-            self._tell_groups(offset, index, identity, before, state, after, Change.CHANGED, self._now)
+            tell = Change.CHANGED if after.firing else Change.RESOLVED
+            self._tell_groups(offset, index, identity, before, state, after, tell, self._now)
         self._former_rules = ()
 
     def _expire_events(self) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from agents import group_rows, notices
+from agents import flushes, group_rows, notices
 from agents.deadlines import StepDeadlines
 from agents.group_partition import (
     FLUSH,
@@ -22,7 +22,7 @@ from agents.group_partition import (
 from agents.rules import grouping, incident
 from agents.rules.incident import Event, GroupState, Member
 from agents.step import Outgoing, Poison, Poisoned
-from agents.suppression import StepSuppressor
+from agents.suppression import StepSuppressor, Suppression
 from sinks import task_rows
 from sinks.alert_rows import DeadRow
 from sinks.incident_rows import DecisionRow, GroupRow, IncidentRow, LinkRow, TimelineRow
@@ -44,7 +44,7 @@ from streams.records import (
     Tick,
 )  # fmt: skip
 from streams.redis_tables import Overlay
-from streams.rules_config import Receiver, Route
+from streams.rules_config import Receiver, Route, RulesConfig
 from streams.topics import DEAD_LETTERS, INPUTS, TASKS, topic_name
 
 if TYPE_CHECKING:
@@ -82,10 +82,12 @@ class IncidentsWork:
         self.decisions: list[DecisionRow] = []
         self.suppressor = StepSuppressor(partition.suppressor)
         self._poisoned = poisoned
+        self._strict = logic.settings.alertmanager_mode == "on"
         self._now = partition.watermark
         self._config_version = partition.config_version
         self._groups: dict[str, GroupState | None] = {}
         self._members: dict[tuple[str, str], Member | None] = {}
+        self._touched: dict[str, set[str]] = {}
         self._incidents: dict[str, tuple[str, GroupState]] = {}
         self._links: dict[tuple[str, str, int], LinkRow] = {}
         self._garbage: list[Garbage] = []
@@ -117,8 +119,8 @@ class IncidentsWork:
     def _apply_rules(self, record: InputsRecord | Garbage) -> None:
         if type(record) is ConfigChanged:
             self._now = max(self._now, record.announced_at)
-            self._config_version = max(self._config_version, record.version)
-            self.overlay.put(RULES, "config", codec.encode(self._config_version))
+            if record.version > self._config_version:
+                self._configure(record.version)
         elif type(record) is SilenceChanged:
             self._now = max(self._now, record.announced_at)
             self.suppressor.apply_silences(record, self._now)
@@ -126,20 +128,31 @@ class IncidentsWork:
             self._now = max(self._now, record.accepted_at)
             self.suppressor.apply_inhibitors(record, self._now)
 
+    def _configure(self, version: int) -> None:
+        self._config_version = version
+        self.overlay.put(RULES, "config", codec.encode(version))
+        if self._strict:
+            # There a reload begins every group anew, and what is older than group_wait is told at once.
+            for key in sorted({*self.partition.view.tables[GROUPS], *self._groups}):
+                group = self._group(key)
+                if group is not None:
+                    route = self.logic.route_of(group.route, version)
+                    after = grouping.reloaded(group, self._members_of(key), route, now=self._now)
+                    self._put_group(key, msgspec.structs.replace(after, revision=group.revision + 1))
+
     def _change(self, change: MemberChange, log_id: str) -> None:
         group, member = self._group(change.group), self._member(change.group, change.identity)
         body = codec.decode_body(change.body)
         route = self.logic.route_of(change.route, self._config_version)
         applied = incident.apply(
             group, member, change, body, log_id=log_id, receiver=route.receiver, config_version=self._config_version,
-            reopen_window=self.logic.settings.reopen_within, now=self._now,
+            reopen_window=self.logic.settings.reopen_within, now=self._now, strict=self._strict,
         )  # fmt: skip
         if applied is None:
             return
         after = applied.group
-        if after.next_flush_at is None and applied.member is not None and applied.member.firing:
-            flush_at = grouping.first_flush_at(route, change.starts_at, self._now)
-            after = msgspec.structs.replace(after, next_flush_at=flush_at)
+        if applied.member is not None:
+            after = grouping.joined(after, applied.member, route, now=self._now, strict=self._strict)
         self._put_group(change.group, after)
         self._put_member(change.group, change.identity, member, applied.member, change)
         self._tell_story(after, applied.events)
@@ -171,32 +184,34 @@ class IncidentsWork:
 
     def _flush(self, key: str, group: GroupState) -> None:
         route = self.logic.route_of(group.route, self._config_version)
-        receiver = self._receiver(route)
-        members = sorted(self._members_of(key), key=lambda member: (member.starts_at, member.identity))
-        flush = grouping.flush(group, members, route, receiver, now=self._now)
-        after = msgspec.structs.replace(flush.group, revision=group.revision + 1, updated_at=self._now)
-        events: list[Event] = []
-        if flush.notices:
-            flushed = notices.Flushed(key, after, receiver.name, self._config_version, self._now)
-            body = notices.body(flushed, members, self.logic.settings.page_url)
-            for notice in flush.notices:
-                row, task = notices.task(flushed, notice, body)
-                self.notices.append(row)
-                self.tasks.append(task)
-                waiting = grouping.pending(members, notice.decision, str(task.id), self._now)
-                name = grouping.integration_key(receiver.name, notice.integration)
-                after = msgspec.structs.replace(after, pending={**after.pending, name: waiting})
-                target = grouping.integration_key(receiver.name, notice.integration)
-                events.append(Event("notice made", {"to": target, "reason": notice.reason}))
-                self._decide(key, after, "task made", notice.reason, {"to": target}, None)
-        for withheld in flush.withheld:
-            target = grouping.integration_key(receiver.name, withheld.integration)
-            self._decide(key, after, "withheld", withheld.reason, {"to": target}, None)
-        self._put_group(key, after)
-        for member in members:
-            if member.identity in flush.gone:
-                self._let_go(key, member)
-        self._tell_story(after, tuple(events))
+        config = self.logic.configs[self._config_version]
+        made = flushes.flush(
+            key,
+            group,
+            self._members_of(key),
+            flushes.Setting(
+                route=route,
+                receiver=self._receiver(route),
+                config_version=self._config_version,
+                now=self._now,
+                page_url=self.logic.settings.page_url,
+                strict=self._strict,
+                muted_by=lambda member: self._suppression(member, config),
+            ),
+        )
+        self.notices += made.notices
+        self.tasks += made.tasks
+        self._put_group(key, made.group)
+        for member in made.calmed:
+            self._keep(key, member)
+        self._let_go(key, made.gone)
+        self._tell_story(made.group, made.events)
+        for decision in made.decisions:
+            self._decide(key, made.group, *decision)
+
+    def _suppression(self, member: Member, config: RulesConfig) -> Suppression:
+        labels = codec.decode_body(member.body).labels
+        return self.suppressor.of(labels, self._now, rules=config.inhibit_rules, key=member.identity)
 
     def _outcome(self, outcome: Outcome) -> None:
         self._now = max(self._now, outcome.finished_at)
@@ -205,11 +220,20 @@ class IncidentsWork:
         if group is None:
             return
         key = f"{outcome.receiver}/{outcome.integration}"
-        after = grouping.heard(group, key, outcome.task_id, sent=outcome.state == "sent")
+        route = self.logic.route_of(group.route, self._config_version)
+        waiting = group.pending.get(key)
+        late = waiting is not None and outcome.finished_at > waiting.at + route.group_interval
+        after = grouping.heard(
+            group, key, outcome.task_id, sent=outcome.state == "sent", at=outcome.finished_at if late else None,
+            strict=self._strict,
+        )  # fmt: skip
         if after is None:
             return
-        after = msgspec.structs.replace(after, revision=group.revision + 1, updated_at=self._now)
+        members = self._members_of(outcome.group)
+        left = grouping.after_outcome(after, members, self._receiver(route), now=self._now, strict=self._strict)
+        after = msgspec.structs.replace(left.group, revision=group.revision + 1, updated_at=self._now)
         self._put_group(outcome.group, after)
+        self._let_go(outcome.group, left.gone)
         name = "notice sent" if outcome.state == "sent" else "notice failed"
         self._tell_story(after, (Event(name, {"to": key, "reason": outcome.reason}),))
 
@@ -234,16 +258,17 @@ class IncidentsWork:
             self._members[group, identity] = decode_member(value) if value is not None else None
         return self._members[group, identity]
 
-    def _members_of(self, key: str) -> Iterable[Member]:
-        known = self.partition.members_of.get(key, set()) | {i for g, i in self._members if g == key}
-        return [member for identity in known if (member := self._member(key, identity)) is not None]
+    def _members_of(self, key: str) -> list[Member]:
+        known = self.partition.members_of.get(key, set()) | self._touched.get(key, set())
+        return [member for identity in sorted(known) if (member := self._member(key, identity)) is not None]
 
     def _put_group(self, key: str, group: GroupState) -> None:
         if key in self.gone:
             del self.gone[key]  # it came back within the step
         self._groups[key] = group
         arm(self._deadlines, key, group)
-        self._incidents[group.incident_id] = (key, group)
+        if group.incident_id:
+            self._incidents[group.incident_id] = (key, group)
         self.overlay.put(GROUPS, key, b"")  # encoded once, by `finish`
 
     def _put_member(
@@ -254,8 +279,7 @@ class IncidentsWork:
         after: Member | None,
         change: MemberChange,
     ) -> None:
-        self._members[key, identity] = after
-        self.overlay.put(MEMBERS, f"{key}:{identity}", codec.encode(after) if after is not None else None)
+        self._set_member(key, identity, after)
         moved = before is not None and (
             after is None or (before.incident_id, before.occurrence) != (after.incident_id, after.occurrence)
         )
@@ -265,16 +289,30 @@ class IncidentsWork:
         if after is not None:
             self._link(key, after, keep=True)
 
-    def _let_go(self, key: str, member: Member) -> None:
-        self._members[key, member.identity] = None
-        self.overlay.put(MEMBERS, f"{key}:{member.identity}", None)
-        self._link(key, member, keep=False)
+    def _keep(self, key: str, member: Member) -> None:
+        self._set_member(key, member.identity, member)
+        self._link(key, member, keep=True)
+
+    def _let_go(self, key: str, identities: Iterable[str]) -> None:
+        for identity in identities:
+            member = self._member(key, identity)
+            if member is not None:
+                self._set_member(key, identity, None)
+                self._link(key, member, keep=False)
+
+    def _set_member(self, key: str, identity: str, member: Member | None) -> None:
+        self._members[key, identity] = member
+        self._touched.setdefault(key, set()).add(identity)
+        self.overlay.put(MEMBERS, f"{key}:{identity}", codec.encode(member) if member is not None else None)
 
     def _link(self, key: str, member: Member, *, keep: bool) -> None:
-        at = (member.incident_id, member.identity, member.occurrence)
-        self._links[at] = group_rows.link(key, member, self.partition.view.partition, keep=keep)
+        if member.incident_id:
+            at = (member.incident_id, member.identity, member.occurrence)
+            self._links[at] = group_rows.link(key, member, self.partition.view.partition, keep=keep)
 
     def _tell_story(self, group: GroupState, events: Sequence[Event]) -> None:
+        if not group.incident_id:
+            return
         for place, event in enumerate(events):
             self._counted[event.name] = self._counted.get(event.name, 0) + 1
             self.timeline.append(
@@ -291,6 +329,8 @@ class IncidentsWork:
     def _decide(
         self, key: str, group: GroupState, decision: str, reason: str, detail: dict[str, Any], identity: str | None
     ) -> None:
+        if not group.incident_id:
+            return
         row = DecisionRow(
             key,
             group.revision * 1024 + len(self.decisions) % 1024,

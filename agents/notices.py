@@ -1,7 +1,7 @@
 """What a flush sends: the notice's stored body and one task for each integration. Pure."""
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +11,8 @@ from agents.rules.grouping import Notice
 from agents.rules.incident import GroupState, Member
 from sinks import task_rows
 from streams import codec, keys
+from streams.intake_alertmanager import SOURCE as ALERTMANAGER
+from streams.records import AlertBody
 
 
 class Flushed(msgspec.Struct, frozen=True):
@@ -24,12 +26,13 @@ class Flushed(msgspec.Struct, frozen=True):
 
 
 def body(flushed: Flushed, members: Iterable[Member], page_url: str) -> str:
-    """The whole group as its notices tell it: JSON of `sinks.message.NoticeBody`."""
+    """The group as a notice tells it, in Alertmanager's words and order: JSON of `sinks.message.NoticeBody`."""
     group = flushed.group
+    said = sorted(((member, codec.decode_body(member.body)) for member in members), key=_place)
     return codec.to_json(
         {
             "receiver": flushed.receiver,
-            "groupKey": flushed.key,
+            "groupKey": f"{group.route}:{_quoted(group.labels)}",
             "groupLabels": group.labels,
             "route": group.route,
             "incident": {
@@ -41,7 +44,7 @@ def body(flushed: Flushed, members: Iterable[Member], page_url: str) -> str:
                 "team": group.team,
                 "url": f"{page_url}/incidents/{group.incident_id}",
             },
-            "alerts": [_alert(member) for member in members],
+            "alerts": [_alert(member, words) for member, words in said],
             "externalURL": page_url,
             "truncatedAlerts": 0,
         }
@@ -79,14 +82,42 @@ def iso(at: datetime | None) -> str | None:
     return at.isoformat() if at is not None else None
 
 
-def _alert(member: Member) -> dict[str, Any]:
-    said = codec.decode_body(member.body)
-    return {
+def _place(said: tuple[Member, AlertBody]) -> "_Place":
+    return _Place(said[1].labels)
+
+
+class _Place:
+    """Alertmanager's order of alerts (`alert/alert.go`, `model/labelset.go`): by job, instance, then all labels."""
+
+    def __init__(self, labels: Mapping[str, str]) -> None:
+        first = tuple((labels.get(name) is None, labels.get(name, "")) for name in ("job", "instance"))
+        self._key = (first, len(labels))
+        self._sorted = sorted(labels.items())
+
+    def __lt__(self, other: "_Place") -> bool:
+        if self._key != other._key:
+            return self._key < other._key
+        for mine, theirs in zip(self._sorted, other._sorted, strict=True):
+            if mine[0] != theirs[0]:
+                return mine[0] > theirs[0]  # the one that lacks the lesser name comes first
+            if mine[1] != theirs[1]:
+                return mine[1] < theirs[1]
+        return False
+
+
+def _quoted(labels: Mapping[str, str]) -> str:
+    return "{" + ", ".join(f"{name}={codec.to_json(value)}" for name, value in sorted(labels.items())) + "}"
+
+
+def _alert(member: Member, said: AlertBody) -> dict[str, Any]:
+    ours = {"summary": said.summary, "description": said.description}
+    shown = {
         "status": "firing" if member.firing else "resolved",
         "labels": said.labels,
-        "annotations": said.annotations or {"summary": said.summary, "description": said.description},
+        "annotations": said.annotations if said.annotations or said.source == ALERTMANAGER else ours,
         "startsAt": member.starts_at.isoformat(),
         "endsAt": iso(member.ends_at) or "0001-01-01T00:00:00Z",
         "generatorURL": said.generator_url,
         "fingerprint": member.fingerprint,
     }
+    return {**shown, "flapping": member.flaps} if member.flaps else shown

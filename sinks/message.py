@@ -10,7 +10,10 @@ ZERO_TIME: Final = "0001-01-01T00:00:00Z"
 
 
 class NoticeAlert(msgspec.Struct, frozen=True, rename="camel"):
-    """One alert of a notice; times are RFC 3339, and one that fires has no end."""
+    """One alert of a notice; times are RFC 3339, and one that fires has no end.
+
+    `flapping` counts how often it fired again since it was told last.
+    """
 
     status: str
     labels: dict[str, str]
@@ -19,6 +22,7 @@ class NoticeAlert(msgspec.Struct, frozen=True, rename="camel"):
     fingerprint: str
     ends_at: str | None = None
     generator_url: str = msgspec.field(default="", name="generatorURL")
+    flapping: int = 0
 
 
 class NoticeIncident(msgspec.Struct, frozen=True):
@@ -126,7 +130,7 @@ def common(maps: Sequence[Mapping[str, str]]) -> dict[str, str]:
 
 
 def _alert(alert: NoticeAlert) -> dict[str, Any]:
-    return {
+    shown = {
         "status": alert.status,
         "labels": alert.labels,
         "annotations": alert.annotations,
@@ -135,3 +139,4 @@ def _alert(alert: NoticeAlert) -> dict[str, Any]:
         "generatorURL": alert.generator_url,
         "fingerprint": alert.fingerprint,
     }
+    return {**shown, "flapping": alert.flapping} if alert.flapping else shown

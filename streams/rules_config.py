@@ -44,7 +44,7 @@ class RulesConfig(msgspec.Struct, frozen=True, dict=True):
     route: Route
     receivers: dict[str, Receiver]
     text: str
-    resolve_timeout: timedelta = timedelta(minutes=5)
+    resolve_timeout: timedelta | None = None
     inhibit_rules: tuple[InhibitRule, ...] = ()
     time_intervals: dict[str, TimeInterval] = {}
     templates: dict[str, str] = {}
@@ -108,10 +108,11 @@ def _sections(top: Node, problems: Problems) -> dict[str, Node]:
     return fields
 
 
-def _resolve_timeout(above: Node | None) -> timedelta:
+def _resolve_timeout(above: Node | None) -> timedelta | None:
+    """None where the file says nothing: then the setting of that name holds."""
     fields = above.entries() if above is not None else {}
     if "resolve_timeout" not in fields or fields["resolve_timeout"].empty:
-        return timedelta(minutes=5)
+        return None
     return positive(fields["resolve_timeout"])
 
 

@@ -81,6 +81,9 @@ class Settings:
         300, "an alert in Alertmanager's format without endsAt resolves after this", unit="s"
     )
     reopen_window: int = _setting(300, "a firing within this after the end reopens the incident", unit="s")
+    alertmanager_mode: str = _setting(
+        "off", "on switches off where we differ from Alertmanager on purpose: see the README", unit="on|off"
+    )
     retention_days: int = _setting(7, "verdicts and decisions are kept this long", unit="days")
     delivery_timeout: float = _setting(4.0, "total deadline of one send; below the session timeout", unit="s")
     delivery_max_age: int = _setting(86_400, "a notice that could not be sent for this long is given up", unit="s")
@@ -91,6 +94,8 @@ class Settings:
             raise SettingsError(f"{PREFIX}AUTH must be on or off, not {self.auth!r}")
         if self.verdict_event_ids not in {"all", "first", "none"}:
             raise SettingsError(f"{PREFIX}VERDICT_EVENT_IDS must be all, first or none")
+        if self.alertmanager_mode not in {"on", "off"}:
+            raise SettingsError(f"{PREFIX}ALERTMANAGER_MODE must be on or off, not {self.alertmanager_mode!r}")
         if self.log_format not in {"auto", "json", "text"}:
             raise SettingsError(f"{PREFIX}LOG_FORMAT must be auto, json or text")
         if self.auth == "off" and not _is_loopback(self.http_host):

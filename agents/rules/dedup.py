@@ -17,6 +17,7 @@ class Pulse(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag=1):
     second) and a revision by the millisecond it began at, so that neither
     repeats after the state has been dropped. `row_count` is the count that
     Postgres has; `dirty_from` the first offset whose duplicates it has not (-1: none).
+    `made_up` says that the sender gave no end, so that it is the resolve timeout's.
     """
 
     content: bytes
@@ -35,6 +36,7 @@ class Pulse(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag=1):
     row_at: datetime
     dirty_from: int = -1
     by_timeout: bool = False
+    made_up: bool = False
 
 
 class GroupRef(msgspec.Struct, frozen=True, array_like=True):
@@ -64,24 +66,47 @@ class Decided(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-def decide(known: Pulse | None, alert: Alert, *, now: datetime, accepted_at: datetime, offset: int) -> Decided:
+def decide(
+    known: Pulse | None, alert: Alert, *, now: datetime, accepted_at: datetime, offset: int, strict: bool = False
+) -> Decided:
     """Judge one event against what is known of its alert.
 
     An older firing after a newer end is late, unless the end is longer ago than
-    the lateness bound: then the sender reuses an old start for a new firing.
+    the lateness bound: then the sender reuses an old start for a new firing. In
+    Alertmanager's mode (`strict`) what arrives last decides, and every end is told.
     """
     if known is None:
         return _began(None, alert, now=now, accepted_at=accepted_at, offset=offset)
+    if strict and known.timeout_at is not None and known.timeout_at <= accepted_at:
+        known = timed_out(known, due_at=known.timeout_at, now=now, offset=offset) or known
     if known.firing:
         if alert.firing:
-            return _fired_again(known, alert, now=now, accepted_at=accepted_at, offset=offset)
-        return _ended(known, alert, now=now, accepted_at=accepted_at, offset=offset)
+            return _fired_again(known, alert, now=now, accepted_at=accepted_at, offset=offset, strict=strict)
+        return _ended(known, alert, now=now, accepted_at=accepted_at, offset=offset, strict=strict)
     if not alert.firing:
-        return _ended_again(known, alert, now=now, accepted_at=accepted_at, offset=offset)
-    if _is_late(known, alert, now):
+        return _ended_again(known, alert, now=now, accepted_at=accepted_at, offset=offset, strict=strict)
+    if not strict and _is_late(known, alert, now):
         pulse = _counted(known, now=now, accepted_at=accepted_at, offset=offset)
         return Decided(Verdict.LATE, pulse, None, "fired before an end that is known already")
     return _began(known, alert, now=now, accepted_at=accepted_at, offset=offset)
+
+
+def merged(known: Pulse | None, alert: Alert, accepted_at: datetime) -> tuple[datetime, datetime | None]:
+    """Start and end (None: not known) of an alert after one more word of it.
+
+    The rule is Alertmanager's (`provider/mem`, `types.go`, Merge): times that
+    overlap keep the earlier start; an end that somebody gave beats one that was
+    made up, and of two ends in the past the later counts. Others are replaced.
+    """
+    ends = alert.ends_at if alert.firing else _said_end(alert, accepted_at)
+    starts = alert.starts_at or (ends if not alert.firing and ends and alert.ends_at else accepted_at)
+    before = (known.timeout_at if known.firing else known.ends_at) if known is not None else None
+    if known is None or before is None or ends is None:
+        return (min(starts, known.starts_at) if known is not None and known.firing else starts), ends
+    if not (known.starts_at < ends < before or known.starts_at < starts < before):
+        return starts, ends
+    kept = before > ends and (not known.firing if not alert.firing else known.firing and not known.made_up)
+    return min(starts, known.starts_at), before if kept else ends
 
 
 def _is_late(known: Pulse, alert: Alert, now: datetime) -> bool:
@@ -124,7 +149,7 @@ def in_row(pulse: Pulse, now: datetime) -> Pulse:
 
 def _began(known: Pulse | None, alert: Alert, *, now: datetime, accepted_at: datetime, offset: int) -> Decided:
     seconds, milliseconds = int(now.timestamp()), int(now.timestamp() * 1000)
-    starts_at = alert.starts_at or (alert.ends_at if not alert.firing and alert.ends_at else accepted_at)
+    starts_at, ends_at = merged(known, alert, accepted_at)
     pulse = Pulse(
         content=alert.content,
         firing=alert.firing,
@@ -132,33 +157,42 @@ def _began(known: Pulse | None, alert: Alert, *, now: datetime, accepted_at: dat
         revision=max(known.revision + 1 if known else 0, milliseconds),
         event_at=alert.event_at,
         starts_at=starts_at,
-        ends_at=None if alert.firing else max(_said_end(alert, accepted_at), starts_at),
-        timeout_at=alert.ends_at if alert.firing else None,
+        ends_at=None if alert.firing else max(ends_at or accepted_at, starts_at),
+        timeout_at=ends_at if alert.firing else None,
         first_seen_at=accepted_at,
         last_seen_at=accepted_at,
         count=1,
         offset=offset,
         row_count=1,
         row_at=now,
+        made_up=alert.timeout,
     )
     if alert.firing:
         return Decided(Verdict.NEW, pulse, Change.FIRED)
-    return Decided(Verdict.RESOLVED, pulse, None, "nothing of it was firing")
+    return Decided(Verdict.RESOLVED, pulse, Change.RESOLVED, "nothing of it was firing")
 
 
-def _fired_again(known: Pulse, alert: Alert, *, now: datetime, accepted_at: datetime, offset: int) -> Decided:
-    timeout_at = alert.ends_at if alert.event_at >= known.event_at else known.timeout_at
-    if alert.content == known.content or alert.event_at < known.event_at:
+def _fired_again(
+    known: Pulse, alert: Alert, *, now: datetime, accepted_at: datetime, offset: int, strict: bool
+) -> Decided:
+    newest = strict or alert.event_at >= known.event_at
+    starts_at, ends_at = merged(known, alert, accepted_at) if newest else (known.starts_at, known.timeout_at)
+    timeout_at, made_up = ends_at, alert.timeout if newest else known.made_up
+    if not newest or (alert.content == known.content and starts_at == known.starts_at):
         pulse = _counted(known, now=now, accepted_at=accepted_at, offset=offset)
         if timeout_at != known.timeout_at or alert.event_at > known.event_at:
-            pulse = msgspec.structs.replace(pulse, timeout_at=timeout_at, event_at=max(known.event_at, alert.event_at))
+            pulse = msgspec.structs.replace(
+                pulse, timeout_at=timeout_at, made_up=made_up, event_at=max(known.event_at, alert.event_at)
+            )
         return Decided(Verdict.DUPLICATE, pulse, None)
     pulse = msgspec.structs.replace(
         known,
         content=alert.content,
         revision=known.revision + 1,
         event_at=alert.event_at,
+        starts_at=starts_at,
         timeout_at=timeout_at,
+        made_up=made_up,
         last_seen_at=accepted_at,
         count=known.count + 1,
         offset=offset,
@@ -169,18 +203,20 @@ def _fired_again(known: Pulse, alert: Alert, *, now: datetime, accepted_at: date
     return Decided(Verdict.CHANGED, pulse, Change.CHANGED)
 
 
-def _ended(known: Pulse, alert: Alert, *, now: datetime, accepted_at: datetime, offset: int) -> Decided:
-    ends_at = _said_end(alert, accepted_at)
-    if alert.event_at < min(known.starts_at, known.first_seen_at):
+def _ended(known: Pulse, alert: Alert, *, now: datetime, accepted_at: datetime, offset: int, strict: bool) -> Decided:
+    if not strict and alert.event_at < min(known.starts_at, known.first_seen_at):
         pulse = _counted(known, now=now, accepted_at=accepted_at, offset=offset)
         return Decided(Verdict.LATE, pulse, None, "ended before the present firing began")
+    starts_at, ends_at = merged(known, alert, accepted_at)
     pulse = msgspec.structs.replace(
         known,
         firing=False,
         revision=known.revision + 1,
         event_at=max(known.event_at, alert.event_at),
+        starts_at=starts_at,
         ends_at=ends_at,
         timeout_at=None,
+        made_up=False,
         last_seen_at=accepted_at,
         count=known.count + 1,
         offset=offset,
@@ -191,13 +227,20 @@ def _ended(known: Pulse, alert: Alert, *, now: datetime, accepted_at: datetime, 
     return Decided(Verdict.RESOLVED, pulse, Change.RESOLVED)
 
 
-def _ended_again(known: Pulse, alert: Alert, *, now: datetime, accepted_at: datetime, offset: int) -> Decided:
+def _ended_again(
+    known: Pulse, alert: Alert, *, now: datetime, accepted_at: datetime, offset: int, strict: bool
+) -> Decided:
+    """An end after an end changes times alone; its group hears of it if they did."""
     pulse = _counted(known, now=now, accepted_at=accepted_at, offset=offset)
-    ends_at = _said_end(alert, accepted_at)
-    if known.ends_at is not None and ends_at > known.ends_at:
-        event_at = max(known.event_at, alert.event_at)
-        pulse = msgspec.structs.replace(pulse, ends_at=ends_at, event_at=event_at, by_timeout=False)
-    return Decided(Verdict.DUPLICATE, pulse, None)
+    starts_at, ends_at = merged(known, alert, accepted_at)
+    later = known.ends_at is not None and ends_at is not None and ends_at > known.ends_at
+    if not strict and not later:
+        return Decided(Verdict.DUPLICATE, pulse, None)
+    pulse = msgspec.structs.replace(
+        pulse, starts_at=starts_at, ends_at=ends_at, event_at=max(known.event_at, alert.event_at), by_timeout=False,
+        revision=known.revision + 1, row_count=pulse.count, row_at=now, dirty_from=-1,
+    )  # fmt: skip
+    return Decided(Verdict.DUPLICATE, pulse, Change.RESOLVED)
 
 
 def _counted(known: Pulse, *, now: datetime, accepted_at: datetime, offset: int) -> Pulse:  # noqa: ARG001 - the family's signature
@@ -218,4 +261,5 @@ def _counted(known: Pulse, *, now: datetime, accepted_at: datetime, offset: int)
         row_at=known.row_at,
         dirty_from=known.dirty_from if known.dirty_from >= 0 else offset,
         by_timeout=known.by_timeout,
+        made_up=known.made_up,
     )

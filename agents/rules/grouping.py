@@ -2,41 +2,40 @@
 
 The rules are Alertmanager's (`dispatch/dispatch.go`): a first flush after
 group_wait, later ones every group_interval from the last flush, always with the
-whole group; resolved members leave once everybody who heard of them knows.
+whole group; resolved members leave after a flush that succeeded. What is muted
+is left out before the notification log is asked. `strict` is Alertmanager's
+mode: our deliberate differences are off.
 """
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Callable, Collection, Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Final
 
 import msgspec
 
 from agents.rules.incident import GroupState, Member, told_as
-from agents.rules.notify_log import Pending, Reason, Told, why_notify
+from agents.rules.notify_log import Pending, Reason, Told, in_force, told_of, why_notify
 from streams.rules_config import Integration, Receiver, Route
+
+SWEEP: Final = timedelta(seconds=30)
+"""How long an emptied group lives on in Alertmanager's mode, its ticks included (there: until the next sweep)."""
 
 
 class Notice(msgspec.Struct, frozen=True):
-    """One integration to be told, and why."""
+    """One integration to be told, why, and of which members."""
 
     integration: Integration
     decision: int
     reason: Reason
-
-
-class Withheld(msgspec.Struct, frozen=True):
-    """One integration that is not told, and why not."""
-
-    integration: Integration
-    reason: str
+    members: tuple[Member, ...]
 
 
 class Flush(msgspec.Struct, frozen=True):
     """What a flush leads to. `gone` are identities of members that leave."""
 
     group: GroupState
-    notices: tuple[Notice, ...]
-    withheld: tuple[Withheld, ...]
-    gone: tuple[str, ...]
+    notices: tuple[Notice, ...] = ()
+    gone: tuple[str, ...] = ()
 
 
 def first_flush_at(route: Route, starts_at: datetime, now: datetime) -> datetime:
@@ -44,77 +43,191 @@ def first_flush_at(route: Route, starts_at: datetime, now: datetime) -> datetime
     return now if starts_at + route.group_wait < now else now + route.group_wait
 
 
+def joined(group: GroupState, member: Member, route: Route, *, now: datetime, strict: bool) -> GroupState:
+    """The group with its next flush, after a member joined or changed.
+
+    A group that was emptied counts as gone, so it waits anew; until the first
+    flush, any alert older than group_wait brings it on.
+    """
+    began = strict or member.firing
+    gone = group.next_flush_at is None or (strict and group.empty_at is not None and group.empty_at + SWEEP <= now)
+    if gone and began:
+        flush_at = first_flush_at(route, member.starts_at, now)
+        return msgspec.structs.replace(group, next_flush_at=flush_at, flushed=False, empty_at=None, held_up=False)
+    if group.empty_at is not None:
+        group = msgspec.structs.replace(group, empty_at=None)
+    if not gone and not group.flushed and member.starts_at + route.group_wait < now:
+        return msgspec.structs.replace(group, next_flush_at=now)
+    return group
+
+
+def reloaded(group: GroupState, members: Iterable[Member], route: Route, *, now: datetime) -> GroupState:
+    """The group after a reload in Alertmanager's mode: as if all its members came anew."""
+    held = list(members)
+    if not held:
+        return msgspec.structs.replace(group, next_flush_at=None, empty_at=None)
+    flush_at = min(first_flush_at(route, member.starts_at, now) for member in held)
+    return msgspec.structs.replace(group, next_flush_at=flush_at, flushed=False, empty_at=None, held_up=False)
+
+
 def integration_key(receiver: str, integration: Integration) -> str:
     """Names one integration of one receiver in a group's notification log."""
     return f"{receiver}/{integration.index}"
 
 
-def flush(group: GroupState, members: Sequence[Member], route: Route, receiver: Receiver, *, now: datetime) -> Flush:
-    """Decide, for each integration, whether it is told now."""
-    firing = tuple(sorted(told_as(m) for m in members if m.firing))
-    resolved = tuple(sorted(told_as(m) for m in members if not m.firing))
-    told, decision = dict(group.told), group.decision
-    notices: list[Notice] = []
-    withheld: list[Withheld] = []
-    for integration in receiver.integrations:
-        key = integration_key(receiver.name, integration)
-        if key in group.pending:
-            withheld.append(Withheld(integration, "an earlier notice is still on its way"))
-            continue
-        reason = why_notify(
-            told.get(key), firing=firing, resolved=resolved, send_resolved=integration.send_resolved,
-            repeat_interval=route.repeat_interval, now=now,
-        )  # fmt: skip
-        if reason is None:
-            withheld.append(Withheld(integration, "it knows already"))
-        elif reason is Reason.ALL_RESOLVED and not integration.send_resolved:
-            told[key] = Told((), resolved, now)
-            withheld.append(Withheld(integration, "it does not want recoveries"))
-        else:
-            decision += 1
-            notices.append(Notice(integration, decision, reason))
-    after = msgspec.structs.replace(group, told=told, decision=decision)
-    gone = tuple(m.identity for m in members if not m.firing and not _waits(after, m, receiver, notices))
+def flush(
+    group: GroupState,
+    members: Sequence[Member],
+    route: Route,
+    receiver: Receiver,
+    *,
+    now: datetime,
+    suppressed: Collection[str] = (),
+    muted: bool = False,
+    strict: bool = False,
+) -> Flush:
+    """Decide, for each integration, whether it is told now.
+
+    `suppressed` are identities that are inhibited or silenced; `muted` says that
+    the route's times mute the whole group.
+    """
+    if strict and group.pending:
+        # There a flush lasts until its notices have ended, and the next tick waits for that.
+        later = now + route.group_interval
+        return Flush(msgspec.structs.replace(group, held_up=True, next_flush_at=later))
+    notices, told = _decide(group, members, route, receiver, now, suppressed, muted=muted, strict=strict)
+    after = msgspec.structs.replace(
+        group, told=told, decision=group.decision + len(notices), flushed=True, flushed_revision=group.revision,
+        failed=False, held_up=False, next_flush_at=now + route.group_interval,
+    )  # fmt: skip
+    if strict:
+        gone = [] if notices else [member.identity for member in members if not member.firing]
+    else:
+        stays = _stays(after, receiver, notices)
+        gone = [member.identity for member in members if not member.firing and not stays(member)]
     left = len(members) - len(gone)
-    return Flush(
-        msgspec.structs.replace(after, members=left, next_flush_at=now + route.group_interval if left else None),
-        tuple(notices),
-        tuple(withheld),
-        gone,
-    )
+    return Flush(_emptied(after, left, now, strict=strict), tuple(notices), tuple(gone))
 
 
-def pending(members: Iterable[Member], decision: int, task_id: str, now: datetime) -> Pending:
+def pending(members: Iterable[Member], decision: int, task_id: str, now: datetime, *, strict: bool = False) -> Pending:
     """What a task made of these members tells."""
     held = list(members)
     return Pending(
         decision,
         task_id,
-        tuple(sorted(told_as(m) for m in held if m.firing)),
-        tuple(sorted(told_as(m) for m in held if not m.firing)),
+        tuple(sorted(told_as(m, strict=strict) for m in held if m.firing)),
+        tuple(sorted(told_as(m, strict=strict) for m in held if not m.firing)),
         now,
     )
 
 
-def heard(group: GroupState, key: str, task_id: str, *, sent: bool) -> GroupState | None:
-    """The group after a task's outcome; None when it does not wait for that task."""
+def heard(
+    group: GroupState, key: str, task_id: str, *, sent: bool, at: datetime | None = None, strict: bool = False
+) -> GroupState | None:
+    """The group after a task's outcome; None when it does not wait for that task.
+
+    `at` is when the task ended, where that was too late for the flush's own time.
+    """
     waiting = group.pending.get(key)
     if waiting is None or waiting.task_id != task_id:
         return None
     rest = {other: value for other, value in group.pending.items() if other != key}
-    told = {**group.told, key: Told(waiting.firing, waiting.resolved, waiting.at)} if sent else group.told
-    return msgspec.structs.replace(group, pending=rest, told=told)
+    missed = {other: names for other, names in group.missed.items() if other != key}
+    before = group.told.get(key)
+    if sent:
+        entry = told_of(before, waiting, at or waiting.at)
+        told = {**group.told, key: msgspec.structs.replace(entry, owed=()) if strict else entry}
+        return msgspec.structs.replace(group, pending=rest, told=told, missed=missed)
+    unheard = tuple(name for name in waiting.firing if before is None or name not in before.owed)
+    if unheard and not strict:
+        missed[key] = unheard
+    return msgspec.structs.replace(group, pending=rest, missed=missed, failed=True)
 
 
-def _waits(group: GroupState, member: Member, receiver: Receiver, notices: Iterable[Notice]) -> bool:
-    """Whether some integration still has to hear that this member ended."""
-    name = told_as(member)
-    about_to = {notice.integration.index for notice in notices}
+def after_outcome(
+    group: GroupState, members: Iterable[Member], receiver: Receiver, *, now: datetime, strict: bool = False
+) -> Flush:
+    """Who leaves once the last notice of a flush has ended; a flush that waited for it comes at once (`strict`)."""
+    if group.pending:
+        return Flush(group)
+    held = list(members)
+    ended = [member for member in held if not member.firing and member.seen <= group.flushed_revision]
+    if strict:
+        gone = [] if group.failed else [member.identity for member in ended]
+    else:
+        stays = _stays(group, receiver, ())
+        gone = [member.identity for member in ended if not stays(member)]
+    after = _emptied(group, len(held) - len(gone), now, strict=strict)
+    if group.held_up and after.next_flush_at is not None:
+        after = msgspec.structs.replace(after, held_up=False, next_flush_at=now)
+    return Flush(after, gone=tuple(gone))
+
+
+def _decide(
+    group: GroupState,
+    members: Sequence[Member],
+    route: Route,
+    receiver: Receiver,
+    now: datetime,
+    suppressed: Collection[str],
+    *,
+    muted: bool,
+    strict: bool,
+) -> tuple[list[Notice], dict[str, Told]]:
+    told, notices = dict(group.told), list[Notice]()
+    names = {member.identity: told_as(member, strict=strict) for member in members}
     for integration in receiver.integrations:
         key = integration_key(receiver.name, integration)
-        told = group.told.get(key)
-        if integration.index in about_to or key in group.pending:
-            return True
-        if integration.send_resolved and told is not None and name in told.firing and name not in told.resolved:
-            return True
-    return False
+        if muted or key in group.pending:
+            continue
+        entry = in_force(told.get(key), route.repeat_interval, now)
+        owed = entry.owed if entry is not None else ()
+        # Whoever was told that it fires is told that it ended, muted or not.
+        heard_of = tuple(
+            m for m in members if m.identity not in suppressed or (not m.firing and names[m.identity] in owed)
+        )
+        if not heard_of:
+            continue
+        firing = tuple(sorted(names[m.identity] for m in heard_of if m.firing))
+        resolved = tuple(sorted(names[m.identity] for m in heard_of if not m.firing))
+        reason = why_notify(
+            entry, firing=firing, resolved=resolved, send_resolved=integration.send_resolved,
+            repeat_interval=route.repeat_interval, now=now,
+        )  # fmt: skip
+        if reason is None and integration.send_resolved and not set(resolved).isdisjoint(group.missed.get(key, ())):
+            reason = Reason.MISSED
+        if reason is Reason.ALL_RESOLVED and not integration.send_resolved:
+            told[key] = Told((), resolved, now)
+        elif reason is not None:
+            notices.append(Notice(integration, group.decision + len(notices) + 1, reason, heard_of))
+    return notices, told
+
+
+def _stays(group: GroupState, receiver: Receiver, notices: Iterable[Notice]) -> Callable[[Member], bool]:
+    """Whether an ended member is still to be told of: by what was just made, or by what is owed."""
+    carried = {member.identity for notice in notices for member in notice.members}
+    owed: set[str] = set()
+    for integration in receiver.integrations:
+        key = integration_key(receiver.name, integration)
+        if integration.send_resolved:
+            entry = group.told.get(key)
+            owed.update(entry.owed if entry is not None else ())
+            owed.update(group.missed.get(key, ()))
+            owed.update(group.pending[key].firing if key in group.pending else ())
+
+    def stays(member: Member) -> bool:
+        return member.identity in carried or told_as(member) in owed
+
+    return stays
+
+
+def _emptied(group: GroupState, left: int, now: datetime, *, strict: bool) -> GroupState:
+    if left:
+        return msgspec.structs.replace(group, members=left)
+    if not strict:
+        return msgspec.structs.replace(group, members=0, next_flush_at=None, held_up=False)
+    empty_at = group.empty_at or now
+    swept = empty_at + SWEEP <= now
+    return msgspec.structs.replace(
+        group, members=0, empty_at=empty_at, next_flush_at=None if swept else group.next_flush_at
+    )

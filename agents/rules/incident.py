@@ -23,6 +23,12 @@ class GroupState(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag
 
     `firing` counts firing members by severity, worst first. `revision` grows
     with every change and never repeats; `decision` counts notify decisions.
+    `incident_id` is empty while no alert of the group has fired. Since the group
+    came to be it was flushed or not; `flushed_revision` is its revision then, and
+    tells which members that flush saw. `failed` and `held_up` are of the last
+    flush: some notice of it failed; another was due while one was under way.
+    `missed` are firings that could not be told to an integration; `suppressed`
+    (identity -> by what) and `muted_by` are what the last flush found.
     """
 
     team: str
@@ -49,6 +55,14 @@ class GroupState(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag
     next_flush_at: datetime | None = None
     told: dict[str, Told] = {}
     pending: dict[str, Pending] = {}
+    flushed: bool = False
+    flushed_revision: int = 0
+    failed: bool = False
+    held_up: bool = False
+    empty_at: datetime | None = None
+    missed: dict[str, tuple[str, ...]] = {}
+    suppressed: dict[str, str] = {}
+    muted_by: tuple[str, ...] = ()
 
     @property
     def active(self) -> bool:
@@ -57,7 +71,11 @@ class GroupState(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag
 
 
 class Member(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag=1):
-    """One alert in one group, as the group last heard of it."""
+    """One alert in one group, as the group last heard of it.
+
+    `seen` is the group's revision when it did; `flaps` counts how often the alert
+    fired again since it was told last.
+    """
 
     identity: str
     fingerprint: str
@@ -70,11 +88,13 @@ class Member(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag=1):
     joined_at: datetime
     incident_id: str
     body: bytes
+    seen: int = 0
+    flaps: int = 0
 
 
-def told_as(member: Member) -> str:
-    """Names one occurrence of an alert in a notification log."""
-    return f"{member.identity}:{member.occurrence}"
+def told_as(member: Member, *, strict: bool = False) -> str:
+    """Names one occurrence of an alert in a notification log; in Alertmanager's mode all of them alike."""
+    return member.identity if strict else f"{member.identity}:{member.occurrence}"
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -103,8 +123,13 @@ def apply(
     config_version: int,
     reopen_window: timedelta,
     now: datetime,
+    strict: bool = False,
 ) -> Applied | None:
-    """The group after one alert's change, or None when it is nothing new to it."""
+    """The group after one alert's change, or None when it is nothing new to it.
+
+    An end of an alert that never fired joins what is told of the group, as in
+    Alertmanager; in its mode (`strict`) it even begins a group.
+    """
     if member is not None and change.revision <= member.revision:
         return None
     if change.change in (Change.FIRED, Change.CHANGED):
@@ -113,6 +138,9 @@ def apply(
             reopen_window=reopen_window, now=now,
         )  # fmt: skip
         return _fired(header, member, change, body, events, now)
+    if change.change is Change.RESOLVED and member is None:
+        there = group is not None and (group.active or group.members)
+        return _joined_ended(group, change, body, receiver, config_version, now) if there or strict else None
     if group is None or member is None:
         return None
     if change.change is Change.RESOLVED:
@@ -160,6 +188,14 @@ def _active_group(
         next_flush_at=group.next_flush_at if group else None,
         told=group.told if group else {},
         pending=group.pending if group else {},
+        flushed=group.flushed if group else False,
+        flushed_revision=group.flushed_revision if group else 0,
+        failed=group.failed if group else False,
+        held_up=group.held_up if group else False,
+        empty_at=group.empty_at if group else None,
+        missed=group.missed if group else {},
+        suppressed=group.suppressed if group else {},
+        muted_by=group.muted_by if group else (),
     )
     event = Event("opened", {"by": change.identity, "severity": body.severity, "predecessor": opened.predecessor_id})
     return opened, [event]
@@ -173,8 +209,12 @@ def _fired(
         firing[member.severity.rank] -= 1
     firing[body.severity.rank] += 1
     again = member is not None and member.firing and member.occurrence == change.occurrence
+    flaps = member.flaps if member is not None else 0
     if not again:
         events.append(Event("alert fired", {"alert": change.identity, "summary": body.summary}))
+        if member is not None:
+            flaps += 1
+            events.append(Event("flapping", {"alert": change.identity, "times": flaps}))
     elif change.change is Change.CHANGED:
         events.append(Event("alert changed", {"alert": change.identity, "summary": body.summary}))
     worst = _worst(tuple(firing), group.severity)
@@ -193,15 +233,58 @@ def _fired(
         joined_at=member.joined_at if again and member is not None else change.accepted_at,
         incident_id=group.incident_id,
         body=change.body,
+        seen=after.revision,
+        flaps=flaps,
     )
     return Applied(after, joined, tuple(events))
 
 
-def _resolved(group: GroupState, member: Member, change: MemberChange, now: datetime) -> Applied | None:
+def _joined_ended(
+    group: GroupState | None, change: MemberChange, body: AlertBody, receiver: str, config_version: int, now: datetime
+) -> Applied:
+    """An alert of which only the end was said."""
+    if group is None:
+        group = GroupState(
+            team=change.team,
+            route=change.route,
+            labels=change.group_labels,
+            receiver=receiver,
+            config_version=config_version,
+            revision=int(now.timestamp() * 1000),
+            incident_id="",
+            status=IncidentStatus.RESOLVED,
+            severity=body.severity,
+            kind=body.kind,
+            title=title_of(body, change.group_labels),
+            description=body.description,
+            opened_at=now,
+            updated_at=now,
+        )
+    after = _moved(group, group.firing, group.severity, group.members + 1, now)
+    ended = Member(
+        identity=change.identity,
+        fingerprint=change.fingerprint,
+        occurrence=change.occurrence,
+        revision=change.revision,
+        firing=False,
+        severity=body.severity,
+        starts_at=change.starts_at,
+        ends_at=change.ends_at,
+        joined_at=change.accepted_at,
+        incident_id=group.incident_id,
+        body=change.body,
+        seen=after.revision,
+    )
+    return Applied(after, ended, (Event("alert resolved", {"alert": change.identity}),))
+
+
+def _resolved(group: GroupState, member: Member, change: MemberChange, now: datetime) -> Applied:
+    ended = msgspec.structs.replace(
+        member, firing=False, revision=change.revision, starts_at=change.starts_at, ends_at=change.ends_at,
+        body=change.body or member.body, seen=group.revision + 1,
+    )  # fmt: skip
     if not member.firing:
-        newer = msgspec.structs.replace(member, revision=change.revision, ends_at=change.ends_at)
-        return Applied(_moved(group, group.firing, group.severity, group.members, now), newer, ())
-    ended = msgspec.structs.replace(member, firing=False, revision=change.revision, ends_at=change.ends_at)
+        return Applied(_moved(group, group.firing, group.severity, group.members, now), ended, ())
     name = "alert timed out" if change.by_timeout else "alert resolved"
     return _ended(group, member, ended, change, Event(name, {"alert": member.identity}), group.members, now)
 

@@ -1,15 +1,21 @@
 """Whether an integration must be told, from what it was told before.
 
 The rules are Alertmanager's (`notify/dedup_stage.go`, `nflog/nflog.go`); the
-log is written only after a success, for each integration by itself.
+log is written only after a success, for each integration by itself. Beyond
+them, an entry keeps what it owes: firings that were told and whose end was not.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
+
+RETENTION: Final = timedelta(hours=120)
+"""The longest that an entry counts; a longer repeat_interval therefore repeats after this."""
+MAINTENANCE: Final = timedelta(minutes=15)
+"""Alertmanager clears its log at intervals: an entry that has run out counts until then."""
 
 
 class Reason(StrEnum):
@@ -20,14 +26,16 @@ class Reason(StrEnum):
     ALL_RESOLVED = "all resolved"
     SOME_RESOLVED = "some resolved"
     REPEAT = "repeat interval passed"
+    MISSED = "it ended before it could be told"
 
 
 class Told(msgspec.Struct, frozen=True, array_like=True):
-    """What one integration was told last, and when."""
+    """What one integration was told last, and when; `owed` are firings whose end it has still to hear."""
 
     firing: tuple[str, ...]
     resolved: tuple[str, ...]
     at: datetime
+    owed: tuple[str, ...] = ()
 
 
 class Pending(msgspec.Struct, frozen=True, array_like=True):
@@ -45,8 +53,24 @@ Entry = TypeVar("Entry", Told, Pending)
 
 def without(entry: Entry, identity: str) -> Entry:
     """The entry as if nothing had been said of an alert that has left: its end is not this group's to tell."""
-    kept = tuple(name for name in entry.firing if name.rpartition(":")[0] != identity)
-    return msgspec.structs.replace(entry, firing=kept)
+    kept = msgspec.structs.replace(entry, firing=_not_of(entry.firing, {identity}))
+    if isinstance(kept, Told):
+        return msgspec.structs.replace(kept, owed=_not_of(kept.owed, {identity}))
+    return kept
+
+
+def told_of(before: Told | None, sent: Pending, at: datetime) -> Told:
+    """The entry after a success: a new occurrence takes the place of an earlier one of the same alert."""
+    named = {_identity(name) for name in (*sent.firing, *sent.resolved)}
+    owed = (*_not_of(before.owed if before is not None else (), named), *sent.firing)
+    return Told(sent.firing, sent.resolved, at, tuple(sorted(owed)))
+
+
+def in_force(entry: Told | None, repeat_interval: timedelta, now: datetime) -> Told | None:
+    """The entry as it counts now: it lives for twice the repeat interval and no longer than the retention."""
+    if entry is None or now <= entry.at + min(RETENTION, 2 * repeat_interval) + MAINTENANCE:
+        return entry
+    return Told((), (), entry.at, entry.owed) if entry.owed else None
 
 
 def why_notify(
@@ -64,7 +88,15 @@ def why_notify(
     if not set(firing) <= set(told.firing):
         return Reason.NEW_ALERTS if told.firing else Reason.FIRST
     if not firing:
-        return Reason.ALL_RESOLVED if told.firing else None
+        return Reason.ALL_RESOLVED if told.firing or not set(told.owed).isdisjoint(resolved) else None
     if send_resolved and not set(resolved) <= set(told.resolved):
         return Reason.SOME_RESOLVED
     return Reason.REPEAT if told.at < now - repeat_interval else None
+
+
+def _not_of(names: Iterable[str], identities: Collection[str]) -> tuple[str, ...]:
+    return tuple(name for name in names if _identity(name) not in identities)
+
+
+def _identity(name: str) -> str:
+    return name.partition(":")[0]

@@ -24,7 +24,7 @@ def routes_for(route: Route, labels: Mapping[str, str]) -> list[Route]:
 
 
 def group_labels(route: Route, labels: Mapping[str, str]) -> dict[str, str]:
-    """The labels that name the alert's group on `route`; an absent one counts as empty."""
+    """The labels that name the alert's group on `route`; one that it has not is left out, which counts as empty."""
     if route.group_by is None:
         return dict(labels)
-    return {name: labels.get(name, "") for name in route.group_by}
+    return {name: labels[name] for name in route.group_by if labels.get(name)}

@@ -165,9 +165,17 @@ class AlertRows:
 class Dedup:
     """One partition of `alerts` and what it would have written."""
 
-    def __init__(self, *, number: int = 0, view: View | None = None, config: int = 1, **changed: Any) -> None:
+    def __init__(
+        self,
+        *,
+        number: int = 0,
+        view: View | None = None,
+        config: int = 1,
+        configs: dict[int, RulesConfig] | None = None,
+        **changed: Any,
+    ) -> None:
         empty: dict[str, dict[str, bytes]] = {name: {} for name in TABLES_OF[ALERTS]}
-        self.logic = DedupLogic(settings(**changed), LOG, CONFIGS, fetch)
+        self.logic = DedupLogic(settings(**changed), LOG, configs or CONFIGS, fetch)
         self.partition = AlertsPartition.over(
             view or View(number, Mark(1, LOG, -1, 1, T0), empty), pg_applied=-1, config_version=config, watermark=T0
         )

@@ -296,7 +296,7 @@ def test_an_end_that_comes_first_does_not_keep_the_firing_after_it_from_its_grou
     stage = Dedup()
     stage.step(batch(alert(firing=False, ends_at=at(0))))
     stage.step(batch(alert(event_at=at(5)), seconds=5))
-    assert [change.change for change in told(stage)] == [Change.FIRED]
+    assert [change.change for change in told(stage)] == [Change.RESOLVED, Change.FIRED]
 
 
 def test_a_timeout_that_only_a_repeat_brings_ends_the_alert() -> None:

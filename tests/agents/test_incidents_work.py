@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from agents.group_partition import InputsPartition
 from agents.rules import incident as rule
 from agents.rules.incident import Applied
+from agents.rules.notify_log import Reason
 from agents.step import Poison
 from sinks.task_rows import Task
 from streams import codec, keys
@@ -204,7 +205,7 @@ def test_no_notice_is_empty_and_only_recoveries_hold_no_firing(seed: int) -> Non
             alerts = json.loads(notice.body)["alerts"]
             assert alerts
             fires = any(one["status"] == "firing" for one in alerts)
-            assert fires == (task.reason != "all resolved")
+            assert fires == (task.reason not in {Reason.ALL_RESOLVED, Reason.MISSED})
 
 
 @few

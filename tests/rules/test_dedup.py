@@ -43,7 +43,9 @@ def lapsed(seconds: float = 60) -> Pulse:
     ("known", "alert", "now", "verdict", "tell", "firing"),
     [
         pytest.param(None, event(True, 0), 0, Verdict.NEW, Change.FIRED, True, id="a first firing is new"),
-        pytest.param(None, event(False, 0, ends=0), 0, Verdict.RESOLVED, None, False, id="a first end tells nobody"),
+        pytest.param(
+            None, event(False, 0, ends=0), 0, Verdict.RESOLVED, Change.RESOLVED, False, id="a first end is told too"
+        ),
         pytest.param(fired(), event(True, 1), 1, Verdict.DUPLICATE, None, True, id="the same again is a duplicate"),
         pytest.param(
             fired(), event(True, 1, content="b"), 1, Verdict.CHANGED, Change.CHANGED, True, id="other words change it"

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from agents.rules.incident import Applied, GroupState, Member, apply
+from agents.rules.incident import Applied, Event, GroupState, Member, apply
 from agents.rules.notify_log import Told
 from streams.records import AlertBody, Change, IncidentStatus, Kind, MemberChange, Severity
 
@@ -20,7 +20,8 @@ def at(seconds: float) -> datetime:
 class Story:
     """One group, told one change after another."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, strict: bool = False) -> None:
+        self.strict = strict
         self.group: GroupState | None = None
         self.members: dict[str, Member] = {}
         self.revision = 0
@@ -41,7 +42,7 @@ class Story:
         )
         applied = apply(
             self.group, self.members.get(name), told, body, log_id="log", receiver="ops", config_version=1,
-            reopen_window=WINDOW, now=at(seconds),
+            reopen_window=WINDOW, now=at(seconds), strict=self.strict,
         )  # fmt: skip
         if applied is not None:
             assert self.group is None or applied.group.revision > self.group.revision
@@ -119,7 +120,6 @@ def test_what_is_not_newer_changes_nothing() -> None:
     story.tell("a", Change.FIRED, 0, revision=7)
     assert story.tell("a", Change.RESOLVED, 1, revision=7) is None
     assert story.tell("a", Change.FIRED, 1, revision=6) is None
-    assert story.tell("b", Change.RESOLVED, 1) is None
     assert story.tell("b", Change.LEFT, 1) is None
     assert Story().tell("a", Change.RESOLVED, 0) is None
 
@@ -134,6 +134,29 @@ def test_a_firing_alert_that_leaves_takes_along_what_was_told_of_it() -> None:
     assert story.now.told["ops/0"].firing == ("b:1",)
     assert names(story.tell("b", Change.LEFT, 2)) == ["alert left", "resolved"]
     assert story.members == {}
+
+
+def test_an_end_of_what_never_fired_joins_a_group_that_is_there_and_in_alertmanagers_mode_begins_one() -> None:
+    story = Story()
+    assert story.tell("a", Change.RESOLVED, 0) is None
+    story.tell("a", Change.FIRED, 1)
+    assert names(story.tell("b", Change.RESOLVED, 2)) == ["alert resolved"]
+    assert (story.members["b"].firing, story.now.active) == (False, True)
+    alone = Story(strict=True)
+    alone.tell("a", Change.RESOLVED, 0)
+    assert (alone.now.incident_id, alone.now.active) == ("", False)
+    assert names(alone.tell("a", Change.FIRED, 1, occurrence=2))[:2] == ["opened", "alert fired"]
+
+
+def test_it_counts_how_often_an_alert_fired_again_before_it_was_told() -> None:
+    story = Story()
+    for occurrence in (1, 2, 3):
+        story.tell("a", Change.FIRED, occurrence, occurrence=occurrence)
+        story.tell("a", Change.RESOLVED, occurrence)
+    applied = story.tell("a", Change.FIRED, 9, occurrence=4)
+    assert applied is not None
+    assert applied.events[-1] == Event("flapping", {"alert": "a", "times": 3})
+    assert story.members["a"].flaps == 3
 
 
 def _told(group: GroupState, firing: tuple[str, ...]) -> GroupState:
@@ -152,5 +175,5 @@ def test_an_alert_that_fires_again_is_a_new_occurrence_in_the_same_group() -> No
     story = Story()
     story.tell("a", Change.FIRED, 0)
     story.tell("a", Change.RESOLVED, 1)
-    assert names(story.tell("a", Change.FIRED, 2, occurrence=2)) == ["reopened", "alert fired"]
+    assert names(story.tell("a", Change.FIRED, 2, occurrence=2)) == ["reopened", "alert fired", "flapping"]
     assert (story.members["a"].occurrence, sum(story.now.firing)) == (2, 1)

@@ -54,7 +54,7 @@ def test_first_match_wins_unless_continue_and_a_parent_takes_what_its_children_d
 
 
 def test_a_missing_group_label_counts_as_empty() -> None:
-    assert group_labels(CONFIG.route, {"alertname": "Down", "x": "y"}) == {"alertname": "Down", "service": ""}
+    assert group_labels(CONFIG.route, {"alertname": "Down", "x": "y"}) == {"alertname": "Down"}
 
 
 def test_three_dots_group_by_every_label() -> None:
