@@ -1,0 +1,353 @@
+"""What is done to a running system, one thing at a time: drawn by seed, done, undone.
+
+Each fault is a coroutine that hurts, waits, and mends what does not mend
+itself. A kill is mended by the supervisor; what is held down is released here.
+"""
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+import subprocess
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import asyncpg
+import msgspec
+import redis.asyncio
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from embedded.account import hand_over, server_account
+from embedded.errors import EmbeddedError
+from embedded.redis import Redis
+from embedded.roles import PREFIX
+from embedded.unit import Role, Unit
+from tests.chaos.disks import Disks
+from tests.chaos.system import ChaosStack, family, signal_to
+
+_SERVICES: Final = (Role.RABBITMQ, Role.REDIS, Role.POSTGRES, Role.KAFKA)
+_ROLES: Final = (Role.WORKER, Role.GATEWAY, Role.BRIDGE, Role.DELIVERY)
+_REPEATED: Final = 0.5
+_GARBAGE: Final = (b"\xc1 no record", b"", None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """What faults work on. `down` is how long something is kept down, in seconds."""
+
+    stack: ChaosStack
+    chance: random.Random
+    disks: Disks
+    receiver_pid: int
+    down: float
+
+    def one_of(self, role: Role) -> Unit:
+        """A unit of a role, by chance."""
+        return self.chance.choice(self.stack.of(role))
+
+
+Doing = Callable[[Scene], Awaitable[str]]
+"""Does a fault and mends it; what was done, in words."""
+
+
+class Hurt(msgspec.Struct, frozen=True, kw_only=True):
+    """One fault that was done. Times in microseconds since 1970; `mended_us` is when nothing was held any more."""
+
+    name: str
+    what: str
+    began_us: int
+    mended_us: int
+    ready_s: float | None = None
+
+
+def _kill(role: Role) -> Doing:
+    async def do(scene: Scene) -> str:
+        unit = scene.one_of(role)
+        return f"kill -9 {unit.name} ({signal_to(unit, signal.SIGKILL)})"
+
+    return do
+
+
+def _stop(role: Role, seconds_of: Callable[[Scene], float]) -> Doing:
+    async def do(scene: Scene) -> str:
+        unit, seconds = scene.one_of(role), seconds_of(scene)
+        if unit.child is None:
+            return f"{unit.name} did not run"
+        pids = family(unit.child.pid)
+        for pid in pids:
+            _send(pid, signal.SIGSTOP)
+        await asyncio.sleep(seconds)
+        for pid in reversed(pids):
+            _send(pid, signal.SIGCONT)
+        return f"kill -STOP {unit.name}, -CONT after {seconds:.1f} s"
+
+    return do
+
+
+def _shortly(scene: Scene) -> float:
+    return scene.chance.uniform(2, 4)
+
+
+def _past_the_session(scene: Scene) -> float:
+    """So long that another worker has taken over when it goes on."""
+    session = float(scene.stack.settings.get(f"{PREFIX}SESSION_TIMEOUT") or 6)
+    return scene.chance.uniform(2 * session + 1, 2 * session + 3)
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _restart(role: Role) -> Doing:
+    async def do(scene: Scene) -> str:
+        unit = scene.one_of(role)
+        await scene.stack.restart(unit)
+        return f"{unit.name} stopped and started"
+
+    return do
+
+
+async def _rolling(scene: Scene) -> str:
+    for unit in scene.stack.of(Role.WORKER):
+        await scene.stack.restart(unit)
+        await scene.stack.ready(30)
+    return "each worker stopped and started in turn"
+
+
+async def _scale(scene: Scene) -> str:
+    more = [await scene.stack.add_worker() for _ in range(2)]
+    await scene.stack.ready(40)
+    await asyncio.sleep(scene.chance.uniform(1, 3))
+    for unit in more:
+        await scene.stack.drop_worker(unit)
+    return "two workers more, and fewer again"
+
+
+def _down(*roles: Role) -> Doing:
+    async def do(scene: Scene) -> str:
+        units = [scene.one_of(role) for role in roles]
+        for unit in units:
+            await scene.stack.hold(unit)
+        await asyncio.sleep(scene.down)
+        await asyncio.gather(*(_released(scene.stack, unit) for unit in units))
+        return f"{' and '.join(unit.name for unit in units)} down for {scene.down:.0f} s"
+
+    return do
+
+
+async def _released(stack: ChaosStack, unit: Unit) -> None:
+    for _ in range(3):
+        try:
+            await stack.release(unit)
+        except EmbeddedError:
+            continue
+        return
+    raise EmbeddedError(f"{unit.name} does not start again")
+
+
+async def _flush_redis(scene: Scene) -> str:
+    client: redis.asyncio.Redis = redis.asyncio.Redis.from_url(scene.stack.endpoints["redis"])
+    try:
+        await client.flushall()
+    finally:
+        await client.aclose()
+    return "FLUSHALL"
+
+
+async def _lose_redis(scene: Scene) -> str:
+    unit = _redis(scene)
+    await scene.stack.hold(unit)
+    unit.forget()
+    await _released(scene.stack, unit)
+    return "redis killed, its data deleted"
+
+
+async def _old_redis(scene: Scene) -> str:
+    unit, age = _redis(scene), scene.chance.uniform(2, 5)
+    kept = scene.stack.data_dir / "redis-old"
+    shutil.rmtree(kept, ignore_errors=True)
+    await asyncio.to_thread(shutil.copytree, unit.home, kept)
+    await asyncio.sleep(age)
+    await scene.stack.hold(unit)
+    unit.forget()
+    await asyncio.to_thread(shutil.copytree, kept, unit.home, dirs_exist_ok=True)
+    hand_over(unit.home, server_account())
+    await _released(scene.stack, unit)
+    return f"redis killed, a dump {age:.1f} s old put in its place"
+
+
+def _redis(scene: Scene) -> Redis:
+    unit = scene.one_of(Role.REDIS)
+    if not isinstance(unit, Redis):
+        raise TypeError("redis is not embedded")
+    return unit
+
+
+async def _end_sessions(scene: Scene) -> str:
+    connection = await asyncpg.connect(scene.stack.endpoints["postgres"])
+    try:
+        ended = await connection.fetchval(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+            " WHERE pid <> pg_backend_pid() AND application_name LIKE 'incidents%'"
+        )
+    finally:
+        await connection.close()
+    return f"{ended} sessions of Postgres ended"
+
+
+def _cut(role: Role) -> Doing:
+    async def do(scene: Scene) -> str:
+        unit = scene.one_of(role)
+        port = unit.address.rpartition(":")[2]
+        code = await _run("ss", "-K", "dst", "127.0.0.1", "dport", "=", f":{port}")
+        return f"every connection to {unit.name} cut (ss -K, exit code {code})"
+
+    return do
+
+
+def _fill(role: Role) -> Doing:
+    async def do(scene: Scene) -> str:
+        async with scene.disks.full(role):
+            await asyncio.sleep(scene.down)
+        return f"the disk of {role} full for {scene.down:.0f} s"
+
+    return do
+
+
+async def _failing_fsync(scene: Scene) -> str:
+    unit = scene.one_of(Role.POSTGRES)
+    if unit.child is None:
+        return "postgres did not run"
+    pids = [word for pid in family(unit.child.pid)[1:] for word in ("-p", str(pid))]
+    calls = "fsync,fdatasync"
+    tracer = await asyncio.create_subprocess_exec(
+        "strace", "-f", "-qq", "-o", "/dev/null", *pids, "-e", f"trace={calls}", "-e", f"inject={calls}:error=EIO",
+        stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    await asyncio.sleep(2)
+    if tracer.returncode is None:
+        tracer.terminate()
+    await tracer.wait()
+    return "fsync of Postgres failed with EIO for 2 s"
+
+
+async def _stop_receiver(scene: Scene) -> str:
+    seconds = scene.chance.uniform(5, 8)
+    os.kill(scene.receiver_pid, signal.SIGSTOP)
+    await asyncio.sleep(seconds)
+    os.kill(scene.receiver_pid, signal.SIGCONT)
+    return f"the receiver hung for {seconds:.1f} s"
+
+
+async def _poison(scene: Scene) -> str:
+    producer = AIOKafkaProducer(bootstrap_servers=scene.stack.endpoints["kafka"])
+    await producer.start()
+    try:
+        for topic in scene.stack.topics:
+            for partition in sorted(await producer.partitions_for(topic)):
+                for data in _GARBAGE:
+                    await producer.send_and_wait(topic, data, key=b"poison", partition=partition)
+    finally:
+        await producer.stop()
+    return "bytes that are no record, on every partition"
+
+
+async def _repeat(scene: Scene) -> str:
+    """What an at-least-once producer may do: some of the newest records of both topics once more."""
+    kafka, sent = scene.stack.endpoints["kafka"], 0
+    producer = AIOKafkaProducer(bootstrap_servers=kafka)
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka, enable_auto_commit=False)
+    await producer.start()
+    await consumer.start()
+    try:
+        for topic in scene.stack.topics:
+            places = [TopicPartition(topic, number) for number in sorted(await producer.partitions_for(topic))]
+            consumer.assign(places)
+            for place, end in (await consumer.end_offsets(places)).items():
+                consumer.seek(place, max(0, end - 40))
+            for place, records in (await consumer.getmany(timeout_ms=1000)).items():
+                for record in (one for one in records if scene.chance.random() < _REPEATED):
+                    await producer.send_and_wait(topic, record.value, key=record.key, partition=place.partition)
+                    sent += 1
+    finally:
+        await consumer.stop()
+        await producer.stop()
+    return f"{sent} records came again"
+
+
+async def _run(*command: str) -> int:
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+    )
+    return await process.wait()
+
+
+FAULTS: Final[dict[str, Doing]] = {
+    **{f"kill-{role}": _kill(role) for role in (*_ROLES, *_SERVICES)},
+    **{f"stop-{role}": _stop(role, _shortly) for role in (*_ROLES, *_SERVICES)},
+    **{f"restart-{role}": _restart(role) for role in (*_ROLES, *_SERVICES)},
+    **{f"down-{role}": _down(role) for role in _SERVICES},
+    **{f"cut-{role}": _cut(role) for role in _SERVICES},
+    **{f"full-{role}": _fill(role) for role in _SERVICES},
+    "down-brokers": _down(Role.KAFKA, Role.RABBITMQ),
+    "zombie-worker": _stop(Role.WORKER, _past_the_session),
+    "rolling-workers": _rolling,
+    "scale-workers": _scale,
+    "flush-redis": _flush_redis,
+    "lose-redis": _lose_redis,
+    "old-redis": _old_redis,
+    "end-sessions": _end_sessions,
+    "fsync-postgres": _failing_fsync,
+    "stop-receiver": _stop_receiver,
+    "poison-records": _poison,
+    "repeat-records": _repeat,
+}
+"""By name; the first word is the family."""
+
+_ON_DISKS: Final = tuple(f"full-{role}" for role in _SERVICES)
+_ALONE: Final = frozenset({"zombie-worker"})
+
+
+def chosen(words: str, *, workers: int, durable_log: bool, disks: bool) -> tuple[list[str], list[str]]:
+    """Names of the faults that the words name, by name or family, and those that cannot be shown here.
+
+    Raises:
+        ValueError: a word names nothing.
+    """
+    wanted = [word for word in words.replace(",", " ").split() if word]
+    for word in wanted:
+        if word not in FAULTS and not any(name.startswith(f"{word}-") for name in FAULTS):
+            raise ValueError(f"no fault or family {word!r}; there are {', '.join(FAULTS)}")
+    names = [
+        name for name in FAULTS if not wanted or name in wanted or any(name.startswith(f"{word}-") for word in wanted)
+    ]
+    not_here = [
+        name
+        for name in names
+        if (name in _ON_DISKS and not disks)
+        or (name == "fsync-postgres" and shutil.which("strace") is None)
+        or (name.startswith("cut-") and not can_cut())
+        or (name in _ALONE and workers < 2)
+        or (name.partition("-")[2] in {"kafka", "brokers"} and not durable_log)
+    ]
+    return [name for name in names if name not in not_here], not_here
+
+
+def can_cut() -> bool:
+    """Whether connections of this machine can be cut: by root, where the kernel has been built for it."""
+    if shutil.which("ss") is None or os.geteuid() != 0:
+        return False
+    answer = subprocess.run(
+        ["ss", "-K", "dst", "127.0.0.1", "dport", "=", ":1"], capture_output=True, text=True, check=False
+    )
+    return answer.returncode == 0 and "not supported" not in answer.stderr
+
+
+def drawn(names: Sequence[str], chance: random.Random) -> "list[str]":
+    """All of the names in an order by chance; asked again, another order."""
+    return chance.sample(list(names), len(names))
