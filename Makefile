@@ -32,6 +32,11 @@ demo: $(STAMP) ## the same, fed with a sample storm; ONCE=1 stops afterwards and
 load: $(STAMP) ## 1,000 messages/s for 60 s, against a running system or one of its own (REPORT=FILE)
 	@exec $(BIN)/incidents load
 
+.PHONY: chaos
+chaos: $(STAMP) ## hurt a system by seed and check the laws: SECONDS, RATE, SEED or SEEDS, FAULTS, WORKERS, PLANTED=1, REPORT=FILE
+	@$(PACKAGES) rabbitmq-server strace
+	@exec $(BIN)/python -m tests.chaos
+
 .PHONY: test
 test: $(STAMP) ## all tests, against real services (ARGS=..., KAFKA=apache|tansu, REQUIRE_KAFKA=1)
 	@$(PACKAGES) rabbitmq-server chromium prometheus prometheus-alertmanager

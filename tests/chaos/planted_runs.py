@@ -34,7 +34,7 @@ CASES: Final = {
         faults="zombie-worker", breaks=("L2",), workers=2, seconds=13,
         settings={"session_timeout": "2.5", "delivery_timeout": "2"},
     ),
-    "no_revision_check": Case(faults="repeat-records", breaks=("L4", "L5", "L6")),
+    "no_revision_check": Case(faults="repeat-records", breaks=("L4", "L5", "L6"), limit=3),
     "no_dead_letter": Case(faults="poison-records", breaks=("L1",)),
     "no_outbox": Case(faults="kill-worker", breaks=(laws.NOTICES,)),
 }  # fmt: skip

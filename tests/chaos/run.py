@@ -123,7 +123,8 @@ class Run:
         }  # fmt: skip
         data = self.folder / "data"
         data.mkdir(mode=0o755)
-        full = [role for role in (Role.POSTGRES, Role.REDIS, Role.KAFKA, Role.RABBITMQ) if self._fills(role)]
+        names, _ = chosen(self.plan.faults, workers=1, durable_log=True, disks=True)
+        full = [Role(name.removeprefix("full-")) for name in names if name.startswith("full-")]
         stack = ChaosStack(
             data, dict(overrides), workers=self.plan.workers, kafka=self.plan.kafka,
             say=lambda text, *_: self._log(text), plant=self.plan.plant,
@@ -132,10 +133,6 @@ class Run:
             async with self._receiver(port) as receiver, stack:
                 await stack.informed()
                 return await self._live(stack, receiver)
-
-    def _fills(self, role: Role) -> bool:
-        words = self.plan.faults.replace(",", " ").split()
-        return not words or "full" in words or f"full-{role}" in words
 
     async def _live(self, stack: ChaosStack, receiver: Child) -> Account:
         workers = _pids(stack)

@@ -70,6 +70,10 @@ class LedgerFile:
         self._lock = threading.Lock()
         self._synced_at = 0.0
 
+    def close(self) -> None:
+        self.sync(always=True)
+        self._file.close()
+
     def told(self, event_id: str, sent_us: int, outcome: Outcome) -> None:
         with self._lock:
             self._file.write(f"{event_id}\t{sent_us}\t{_now_us()}\t{outcome}\n")
@@ -163,8 +167,8 @@ class Sender:
         for thread in threads:
             thread.join(_HTTP_S)
         self._cut()
-        self.ledger.sync(always=True)
-        self.answers.flush()
+        self.ledger.close()
+        self.answers.close()
 
     def _unfinished(self, now: float) -> bool:
         if now > self.plan.seconds + _GIVE_UP_S:

@@ -177,7 +177,7 @@ def test_the_best_that_was_heard_of_an_event_counts(tmp_path: Path) -> None:
         ("c", 3, Outcome.UNKNOWN),
     ):  # fmt: skip
         ledger.told(event_id, sent, outcome)
-    ledger.sync(always=True)
+    ledger.close()
     assert {entry.event_id: (entry.sent_us, entry.outcome) for entry in known(tmp_path / "senders.tsv")} == {
         "a": (1, Outcome.CONFIRMED), "b": (2, Outcome.UNKNOWN), "c": (3, Outcome.UNKNOWN),
     }  # fmt: skip
