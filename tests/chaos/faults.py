@@ -323,12 +323,14 @@ _ALONE: Final = frozenset({"zombie-worker"})
 
 
 def chosen(words: str, *, workers: int, durable_log: bool, disks: bool) -> tuple[list[str], list[str]]:
-    """Names of the faults that the words name, by name or family, and those that cannot be shown here.
+    """Names of the faults that the words name, by name or family ("none": no fault), and what cannot be shown here.
 
     Raises:
         ValueError: a word names nothing.
     """
     wanted = [word for word in words.replace(",", " ").split() if word]
+    if wanted == ["none"]:
+        return [], []
     for word in wanted:
         if word not in FAULTS and not any(name.startswith(f"{word}-") for name in FAULTS):
             raise ValueError(f"no fault or family {word!r}; there are {', '.join(FAULTS)}")

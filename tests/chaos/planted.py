@@ -68,7 +68,7 @@ def no_fencing() -> None:
     postgres._ADVANCE = _replaced(postgres._ADVANCE, unguarded)
     alert_rows.AT_ONCE = postgres.at_once(alert_rows._WRITE)
     incident_rows.AT_ONCE = postgres.at_once(incident_rows._WRITE)
-    redis_tables._FLUSH = _replaced(redis_tables._FLUSH, {"if (meta[1] or '0') ~= ARGV[1] then return -1 end\n": ""})
+    redis_tables.FLUSH = _replaced(redis_tables.FLUSH, {"if epoch > mine then return -1 end\n": ""})
 
 
 def no_revision_check() -> None:

@@ -1,7 +1,7 @@
 """L9: the tables in Redis, and what a rebuild from Postgres makes of them, compared key by key.
 
 Read with plain Redis commands: `{<app>:<topic>:<partition>}:t:<table>` is a
-hash of MessagePack arrays. What a value says about its own row (when and how
+hash of MessagePack arrays that begin with their version. What a value says about its own row (when and how
 far that was written) may differ, and the ids of recent events are compared as
 the set they are, since a rebuild finds them grouped in another way.
 """
@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 Dump = dict[str, dict[str, bytes]]
 """Of each table of each partition: key -> encoded value."""
 
-_ABOUT_THE_ROW: Final = {"pulses": frozenset({12, 13, 14})}
+_ABOUT_THE_ROW: Final = {"pulses": frozenset({13, 14, 15})}
 _SETS: Final = frozenset({"recent"})
 _ID_BYTES: Final = 8
 
@@ -71,7 +71,7 @@ def _at(values: list[Any], place: int) -> object:
 
 
 def _ids(values: Mapping[str, bytes]) -> set[bytes]:
-    return {one for value in values.values() for one in _split(msgspec.msgpack.decode(value)[1])}
+    return {one for value in values.values() for one in _split(msgspec.msgpack.decode(value)[2])}
 
 
 def _split(packed: bytes) -> Iterable[bytes]:

@@ -102,10 +102,10 @@ def test_counters_add_up_or_are_red() -> None:
     assert not laws.of_counters(sums, 7, {"new": 4}).holds
 
 
-PULSE = [b"c", True, 1, 5, "event", "starts", None, None, "first", "last", 7, 40, 7, "row", -1, False]
+PULSE = [1, b"c", True, 1, 5, "event", "starts", None, None, "first", "last", 7, 40, 7, "row", -1, False]
 DUMP: tables.Dump = {
     "{pipeline:alerts:0}:t:pulses": {"a": msgspec.msgpack.encode(PULSE)},
-    "{pipeline:alerts:0}:t:recent": {"1-1": msgspec.msgpack.encode(["at", b"12345678abcdefgh"])},
+    "{pipeline:alerts:0}:t:recent": {"1-1": msgspec.msgpack.encode([1, "at", b"12345678abcdefgh"])},
     "{pipeline:incident-inputs:0}:t:groups": {"g": msgspec.msgpack.encode(["team", 3])},
 }
 
@@ -117,11 +117,11 @@ def changed(table: str, key: str, value: object | None) -> tables.Dump:
 
 
 def test_a_rebuild_that_gives_everything_back_holds() -> None:
-    regrouped = {"1-1": ["at", b"12345678"], "2-2": ["at", b"abcdefgh"]}
+    regrouped = {"1-1": [1, "at", b"12345678"], "2-2": [1, "at", b"abcdefgh"]}
     recent = {key: msgspec.msgpack.encode(value) for key, value in regrouped.items()}
     assert tables.differences(DUMP, DUMP) == []
     assert tables.differences(DUMP, {**DUMP, "{pipeline:alerts:0}:t:recent": recent}) == []
-    assert tables.differences(DUMP, changed("pulses", "a", [*PULSE[:12], 6, "later", 30, False])) == []
+    assert tables.differences(DUMP, changed("pulses", "a", [*PULSE[:13], 6, "later", 30, False])) == []
 
 
 @pytest.mark.parametrize(
@@ -130,8 +130,8 @@ def test_a_rebuild_that_gives_everything_back_holds() -> None:
         changed("groups", "g", None),
         changed("groups", "g", ["team", 4]),
         changed("groups", "h", ["team", 1]),
-        changed("pulses", "a", [*PULSE[:10], 8, *PULSE[11:]]),
-        changed("recent", "1-1", ["at", b"12345678"]),
+        changed("pulses", "a", [*PULSE[:11], 8, *PULSE[12:]]),
+        changed("recent", "1-1", [1, "at", b"12345678"]),
         {name: values for name, values in DUMP.items() if "groups" not in name},
     ],
     ids=["a key is gone", "a value is another", "a key is new", "a count is another", "an id is forgotten", "no table"],
