@@ -72,6 +72,8 @@ class AlertsPartition(Partition):
     recent: set[int] = field(default_factory=set)
     chunks: dict[str, tuple[datetime, tuple[int, ...]]] = field(default_factory=dict)
     dirty: dict[str, int] = field(default_factory=dict)
+    untold: dict[int, list[str]] = field(default_factory=dict)
+    """Offsets that a rebuilt partition replays -> the alerts whose rows have what came of them."""
 
     @classmethod
     def over(cls, view: View, *, pg_applied: int, config_version: int, watermark: datetime) -> "AlertsPartition":
@@ -87,6 +89,8 @@ class AlertsPartition(Partition):
             arm(self.deadlines, identity, pulse)
             if pulse.dirty_from >= 0:
                 dirty.append((pulse.dirty_from, identity))
+            if pulse.offset > view.offset:
+                self.untold.setdefault(pulse.offset, []).append(identity)
         self.dirty = {identity: first for first, identity in sorted(dirty)}
         return self
 
@@ -329,6 +333,7 @@ class DedupWork:
             body=alert.body,
             groups=groups,
             config_version=self._config_version,
+            left=_without(before.groups, groups) if before is not None else (),
         )
 
     def _groups(self, team: str, body: AlertBody) -> tuple[GroupRef, ...]:
@@ -364,8 +369,15 @@ class DedupWork:
         if pulse is None or pulse.offset != offset:
             return
         state = self._state(identity)
+        before = msgspec.structs.replace(state, groups=state.left)
         tell = Change.FIRED if pulse.firing else Change.RESOLVED
-        self._tell_groups(offset, index, identity, None, state, pulse, tell, accepted_at)
+        self._tell_groups(offset, index, identity, before, state, pulse, tell, accepted_at, by_timeout=pulse.by_timeout)
+
+    def _tell_untold(self, offset: int) -> None:
+        """The same for what a tick, or another configuration, did to rebuilt rows."""
+        if self.replaying:
+            for index, identity in enumerate(sorted(self.partition.untold.get(offset, ()))):
+                self._tell_again(offset, index, identity, self._now)
 
     def _tell_groups(
         self,
@@ -488,6 +500,7 @@ class DedupWork:
         for identity, pulse in self._waiting_rows:
             self._arm(identity, pulse)
         self._waiting_rows.clear()
+        self._tell_untold(offset)
         self._expire_events()
 
     def _due(self, tick: Tick) -> Iterator[tuple[str, str, Pulse]]:
@@ -526,6 +539,7 @@ class DedupWork:
     def _configure(self, offset: int, record: ConfigChanged) -> None:
         self._now = max(self._now, record.announced_at)
         if record.version <= self._config_version:
+            self._tell_untold(offset)
             return
         self._config_version = record.version
         self._former_rules = self._inhibit_rules
@@ -538,7 +552,8 @@ class DedupWork:
         for index, (identity, pulse) in enumerate(shown):
             before = self._state(identity)
             groups = self._groups(before.team, codec.decode_body(before.body))
-            state = msgspec.structs.replace(before, groups=groups, config_version=record.version)
+            left = _without(before.groups, groups)
+            state = msgspec.structs.replace(before, groups=groups, left=left, config_version=record.version)
             after = dedup.in_row(msgspec.structs.replace(pulse, revision=pulse.revision + 1, offset=offset), self._now)
             self._put(identity, after, state)
             self._touched.pop((identity, after.occurrence), None)
@@ -657,7 +672,8 @@ class DedupWork:
 
     def advance(self, offset: int) -> Advance:
         """The progress row after the step."""
-        safe = offset
+        # Until Kafka has what the step tells, a rebuild must begin before it: the next step moves on.
+        safe = self.partition.view.offset if self._tells else offset
         for identity, first in self.partition.dirty.items():
             if self._dirty.get(identity, first) is not None:
                 safe = min(safe, first - 1)
@@ -673,6 +689,10 @@ class DedupWork:
             watermark=self._now,
             counts=tuple(self._counts[verdict] for verdict in _ORDER),  # type: ignore[arg-type]
         )
+
+    @property
+    def _tells(self) -> bool:
+        return bool(self._told or self._sources or self._rejected)
 
     def abort(self) -> None:
         """Give deadlines back."""
@@ -697,6 +717,13 @@ class DedupWork:
         for verdict, count in self._counts.items():
             if count > 0 and not self.replaying:
                 metrics.events.labels(verdict).inc(count)
+
+
+def _without(groups: tuple[GroupRef, ...], others: tuple[GroupRef, ...]) -> tuple[GroupRef, ...]:
+    if groups == others:
+        return ()
+    names = {ref.group for ref in others}
+    return tuple(ref for ref in groups if ref.group not in names)
 
 
 def _poison(item: Alert | Rejected, why: str) -> Rejected:

@@ -18,9 +18,7 @@ from agents.dedup import (
     PULSES,
     RECENT,
     AlertsPartition,
-    RecentChunk,
     chunk_of,
-    decode_chunk,
     decode_pulse,
     event_hash,
 )
@@ -137,7 +135,8 @@ class Loader:
 
     async def _rebuilt(self, progress: Progress, first: int) -> View:
         """Tables from Postgres' rows, at the offset before the first thing that no row has."""
-        offset = progress.safe if progress.applied >= 0 else first - 1
+        # What Kafka has dropped since was told long ago.
+        offset = max(progress.safe, first - 1) if progress.applied >= 0 else first - 1
         mark = Mark(progress.epoch, self.log_id, offset, progress.config_version, progress.watermark)
         view = View(progress.partition, mark, {name: {} for name in self.tables.tables})
         started = asyncio.get_running_loop().time()
@@ -163,20 +162,23 @@ class Loader:
 
     async def _read_alerts(self, conn: Connection, view: View, progress: Progress) -> None:
         now = max(progress.watermark, datetime.min.replace(tzinfo=UTC) + HELD)
-        for row in await alert_rows.rebuild(conn, view.partition, now - HELD):
-            view.tables[ALERT_TABLE][row["identity"]] = row["state"]
-            view.tables[PULSES][row["identity"]] = row["pulse"]
+        alerts, pulses = view.tables[ALERT_TABLE], view.tables[PULSES]
+        async for rows in alert_rows.rebuild(conn, view.partition, now - HELD):
+            for identity, state, pulse, held in rows:
+                # What a step wrote whose sending on is not known to be done is told again, its end too.
+                if held or decode_pulse(pulse).offset > view.offset:
+                    alerts[identity], pulses[identity] = state, pulse
         if progress.applied < 0:
-            await self._rebase(conn, view.tables[PULSES])
+            await self._rebase(conn, pulses)
         since = now - timedelta(seconds=self.settings.recent_window)
-        for row in await alert_rows.recent_events(conn, view.partition, since):
-            # What comes after the rebuilt offset is replayed, and must not look as if it had been seen.
-            if row["log_id"] == self.log_id and row["offset"] > view.offset:
-                continue
-            seen = [event_hash(row["identity"] or "", event) for event in row["event_ids"]]
-            key, value = chunk_of(row["decided_at"], row["offset"], seen)
-            known = view.tables[RECENT].get(key)
-            view.tables[RECENT][key] = value if known is None else _joined(known, value)
+        seen: dict[tuple[datetime, int], list[int]] = {}
+        async for rows in alert_rows.recent_events(conn, view.partition, since):
+            for log_id, decided_at, offset, identity, event_ids in rows:
+                # What comes after the rebuilt offset is replayed, and must not look as if it had been seen.
+                if log_id != self.log_id or offset <= view.offset:
+                    known = seen.setdefault((decided_at, offset), [])
+                    known += [event_hash(identity, event) for event in event_ids]
+        view.tables[RECENT].update(chunk_of(*at, events) for at, events in seen.items())
 
     async def _rebase(self, conn: Connection, pulses: dict[str, bytes]) -> None:
         """Nothing of this log is in a row yet: offsets in rows are an earlier log's, and must not hide this one's."""
@@ -190,10 +192,10 @@ class Loader:
             await alert_rows.rebase(conn, moved[start : start + _REBASED])
 
     async def _read_groups(self, conn: Connection, view: View, progress: Progress) -> None:
-        for row in await incident_rows.rebuild_groups(conn, view.partition):
-            view.tables[GROUPS][row["group_key"]] = row["state"]
-        for row in await incident_rows.rebuild_members(conn, view.partition):
-            view.tables[MEMBERS][f"{row['group_key']}:{row['identity']}"] = row["state"]
+        async for rows in incident_rows.rebuild_groups(conn, view.partition):
+            view.tables[GROUPS].update((key, state) for key, state in rows)
+        async for rows in incident_rows.rebuild_members(conn, view.partition):
+            view.tables[MEMBERS].update((f"{group}:{identity}", state) for group, identity, state in rows)
         for row in await rule_rows.rebuild(conn, view.partition):
             view.tables[RULES][row["key"]] = row["value"]
         if progress.config_version:
@@ -214,8 +216,3 @@ class Loader:
             else:
                 self.waiting_for(dependency, ok=True)
                 return result
-
-
-def _joined(first: bytes, second: bytes) -> bytes:
-    one, two = decode_chunk(first), decode_chunk(second)
-    return codec.encode(RecentChunk(one.at, one.ids + two.ids))

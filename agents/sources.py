@@ -21,6 +21,9 @@ class Sources:
     def __init__(self) -> None:
         self._changed: dict[str, Inhibitor] = {}
 
+    def __bool__(self) -> bool:
+        return bool(self._changed)
+
     def tell(
         self, identity: str, before: AlertState | None, state: AlertState, pulse: Pulse, rules: Rules, former: Rules
     ) -> None:

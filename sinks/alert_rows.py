@@ -1,13 +1,13 @@
 """Rows of what came in: alerts, verdicts, dead letters. One statement a batch."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 import asyncpg
 
-from sinks.postgres import Connection, at_once
+from sinks.postgres import Connection, at_once, streamed
 
 # One step's rows: alerts whole (an older revision never replaces a newer one), counts of
 # alerts of which only duplicates came, and verdicts, which the caller has not written before.
@@ -63,10 +63,12 @@ SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[],
 ON CONFLICT (event_id) DO NOTHING
 """
 
-# The newest table values of every alert of a partition that its owner still holds.
+# The newest table values of every alert of a partition that its owner still holds, and of those that the last
+# steps wrote: the groups may not have heard of their end.
 _REBUILD: Final = """
-SELECT DISTINCT ON (identity) identity, state, pulse FROM alerts
-WHERE partition = $1 AND (status = 'firing' OR last_seen_at > $2)
+SELECT DISTINCT ON (identity) identity, state, pulse, status = 'firing' OR last_seen_at > $2 AS held FROM alerts
+WHERE partition = $1 AND (status = 'firing' OR last_seen_at > $2 OR committed_at > (
+    SELECT max(updated_at) FROM stream_progress WHERE topic = 'alerts' AND partition = $1) - interval '1 minute')
 ORDER BY identity, occurrence DESC
 """
 
@@ -80,7 +82,7 @@ WHERE mine.identity = new.identity AND mine.occurrence = new.occurrence AND mine
 # The event ids that a partition has seen since a time.
 _RECENT: Final = """
 SELECT log_id, decided_at, "offset", coalesce(identity, '') AS identity, event_ids FROM verdicts
-WHERE partition = $1 AND decided_at > $2 ORDER BY decided_at
+WHERE partition = $1 AND decided_at > $2
 """
 
 
@@ -190,9 +192,9 @@ def joined(event_ids: Sequence[str]) -> str:
     return "\x1f".join(event_id.replace("\x1f", "\ufffd") for event_id in event_ids)
 
 
-async def rebuild(conn: Connection, partition: int, held_since: datetime) -> list["asyncpg.Record"]:
-    """(identity, state, pulse) of every alert that fires or was seen after `held_since`."""
-    return await conn.fetch(_REBUILD, partition, held_since)
+def rebuild(conn: Connection, partition: int, held_since: datetime) -> AsyncIterator[list["asyncpg.Record"]]:
+    """(identity, state, pulse, held) of every alert that fires, was seen after `held_since`, or was written last."""
+    return streamed(conn, _REBUILD, partition, held_since)
 
 
 async def rebase(conn: Connection, pulses: Sequence[tuple[str, int, bytes, bytes]]) -> None:
@@ -200,6 +202,6 @@ async def rebase(conn: Connection, pulses: Sequence[tuple[str, int, bytes, bytes
     await conn.execute(_REBASE, *map(list, zip(*pulses, strict=True)))
 
 
-async def recent_events(conn: Connection, partition: int, since: datetime) -> list["asyncpg.Record"]:
-    """(log_id, decided_at, offset, identity, event_ids) of the verdicts after `since`."""
-    return await conn.fetch(_RECENT, partition, since)
+def recent_events(conn: Connection, partition: int, since: datetime) -> AsyncIterator[list["asyncpg.Record"]]:
+    """(log_id, decided_at, offset, identity, event_ids) of the verdicts after `since`, in no order."""
+    return streamed(conn, _RECENT, partition, since)

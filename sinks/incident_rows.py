@@ -1,6 +1,6 @@
 """Rows of what people work on: incidents, their links, timeline, decisions and groups."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -8,7 +8,7 @@ from typing import Final
 import asyncpg
 
 from sinks.alert_rows import columns
-from sinks.postgres import Connection, at_once
+from sinks.postgres import Connection, at_once, streamed
 
 # Writes incidents whole; an older revision never replaces a newer one.
 _UPSERT: Final = """
@@ -208,11 +208,11 @@ async def forget_groups(conn: Connection, gone: Sequence[str]) -> None:
         await conn.execute(_FORGET_GROUPS, list(gone))
 
 
-async def rebuild_groups(conn: Connection, partition: int) -> list["asyncpg.Record"]:
+def rebuild_groups(conn: Connection, partition: int) -> AsyncIterator[list["asyncpg.Record"]]:
     """(group_key, state) of every group of a partition."""
-    return await conn.fetch(_REBUILD_GROUPS, partition)
+    return streamed(conn, _REBUILD_GROUPS, partition)
 
 
-async def rebuild_members(conn: Connection, partition: int) -> list["asyncpg.Record"]:
+def rebuild_members(conn: Connection, partition: int) -> AsyncIterator[list["asyncpg.Record"]]:
     """(group_key, identity, state) of every member of a partition's groups."""
-    return await conn.fetch(_REBUILD_MEMBERS, partition)
+    return streamed(conn, _REBUILD_MEMBERS, partition)

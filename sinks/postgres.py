@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -72,6 +72,7 @@ RETURNING mine.partition
 
 
 _ADVANCE_PARAMETERS: Final = 15
+_SOME: Final = 5000
 
 
 class UnknownLogError(RuntimeError):
@@ -138,6 +139,14 @@ async def register_log(conn: Connection, log_id: str, *, forgets: bool, by: str 
             f"Kafka's log {log_id} is not the one this database has followed. If its records are gone for good, "
             f"run: incidents accept-new-log"
         )
+
+
+async def streamed(conn: Connection, query: str, *arguments: object) -> AsyncIterator[list["asyncpg.Record"]]:
+    """Rows of a query of any size, some thousand at a time, each within the statement timeout."""
+    async with conn.transaction(readonly=True):
+        cursor = await conn.cursor(query, *arguments)
+        while rows := await cursor.fetch(_SOME):
+            yield rows
 
 
 async def claim(conn: Connection, log_id: str, topic: str, partitions: Sequence[int]) -> dict[int, Progress]:

@@ -48,13 +48,14 @@ class GroupRef(msgspec.Struct, frozen=True, array_like=True):
 
 
 class AlertState(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag=1):
-    """What an alert is: changes only with a verdict of new or changed."""
+    """What an alert is: changes only with a verdict of new or changed. `left` are groups that the last change left."""
 
     team: str
     fingerprint: str
     body: bytes
     groups: tuple[GroupRef, ...]
     config_version: int
+    left: tuple[GroupRef, ...] = ()
 
 
 class Decided(msgspec.Struct, frozen=True):

@@ -181,6 +181,7 @@ class Dedup:
         )
         self.rows = AlertRows()
         self.sent: list[Outgoing] = []
+        self.sent_last: list[Outgoing] = []
 
     @property
     def view(self) -> View:
@@ -204,7 +205,7 @@ class Dedup:
         work = self.work(records, replaying=replaying, poisoned=poisoned)
         if not replaying:
             self.rows.write(work, offset)
-        sent = list(work.outgoing())
+        self.sent_last = sent = list(work.outgoing())
         self.sent += sent
         work.overlay.commit(mark_after(work, offset))
         self.partition.pg_applied = offset

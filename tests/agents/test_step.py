@@ -15,7 +15,7 @@ from redis.exceptions import TimeoutError as RedisTimeout
 
 from agents.step import AbandonedError, GapError
 from streams import codec
-from streams.records import Alert, AlertBatch, ConfigChanged, Rejected, Tick
+from streams.records import Alert, AlertBatch, Change, ConfigChanged, Rejected, Tick
 from streams.redis_tables import FencedError
 from streams.settings import Settings
 from tests.agents.steps import POINTS, Owner, World, alert, at, run_through, settle
@@ -90,6 +90,25 @@ async def test_two_crashes_anywhere_change_nothing(world: World, bound: int, how
         await run_through(world, BOUNDS, [(bound, first), (bound, second)], **how)
         for part, wanted, got in zip(("rows", "tables", "told"), expected, await outcome(world), strict=True):
             assert got == wanted, (part, first, second)
+
+
+def last_told(world: World) -> dict[tuple[str, str], tuple[Any, ...]]:
+    """Where each group stands about each alert, once it has heard everything: the newest revision decides."""
+    last: dict[tuple[str, str], tuple[Any, ...]] = {}
+    for group, identity, occurrence, revision, change, starts_at, ends_at, *_ in world.told():
+        said = (revision, occurrence, change in (Change.FIRED, Change.CHANGED), starts_at, ends_at)
+        last[group, identity] = max(last.get((group, identity), said), said, key=lambda one: one[0])
+    return last
+
+
+@pytest.mark.parametrize("bound", BOUNDS)
+async def test_what_was_committed_and_not_sent_on_is_told_although_redis_is_lost(world: World, bound: int) -> None:
+    await run_through(world, BOUNDS)
+    expected, rows = last_told(world), await world.rows()
+    await world.wipe()
+    await run_through(world, BOUNDS, [(bound, "after commit")], lost_redis=True)
+    assert last_told(world) == expected
+    assert await world.rows() == rows
 
 
 async def test_a_redis_that_is_many_steps_behind_is_brought_up_by_replay(world: World) -> None:

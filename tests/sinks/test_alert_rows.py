@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from sinks import alert_rows
+from sinks import alert_rows, postgres
 from sinks.alert_rows import AlertRow, DeadRow, TouchRow, VerdictRow
 from tests.sinks.outbox import MADE_AT
 
@@ -98,8 +98,20 @@ async def test_a_rebuild_gets_the_newest_occurrence_of_what_fires_or_was_seen_la
         [],
         [],
     )
-    found = {one["identity"]: one["state"] for one in await alert_rows.rebuild(conn, 0, MADE_AT)}
+    found = {one["identity"]: one["state"] async for rows in alert_rows.rebuild(conn, 0, MADE_AT) for one in rows}
     assert found == {"firing": b"\x00state", "twice": b"second", "ended": b"\x00state"}
+
+
+async def test_a_rebuild_gets_what_the_last_step_wrote_though_it_is_not_held(
+    conn: asyncpg.Connection,
+) -> None:
+    await postgres.register_log(conn, "log", forgets=False)
+    await postgres.claim(conn, "log", "alerts", [0])
+    old = {"status": "resolved", "ends_at": MADE_AT, "last_seen_at": MADE_AT - SECOND}
+    await alert_rows.write(conn, [row("long ago", **old), row("just now", **old), row("firing")], [], [])
+    await conn.execute("UPDATE alerts SET committed_at = now() - interval '1 hour' WHERE identity <> 'just now'")
+    found = {one["identity"]: one["held"] async for rows in alert_rows.rebuild(conn, 0, MADE_AT) for one in rows}
+    assert found == {"firing": True, "just now": False}
 
 
 async def test_event_ids_are_remembered_from_verdicts_with_the_alert_they_were_about(conn: asyncpg.Connection) -> None:
@@ -114,7 +126,7 @@ async def test_event_ids_are_remembered_from_verdicts_with_the_alert_they_were_a
             verdict(3, partition=1, decided_at=MADE_AT + SECOND),
         ],
     )
-    found = await alert_rows.recent_events(conn, 0, MADE_AT)
+    found = [one async for rows in alert_rows.recent_events(conn, 0, MADE_AT) for one in rows]
     assert sorted((one["offset"], one["identity"]) for one in found) == [(1, "a"), (2, "")]
 
 

@@ -83,7 +83,7 @@ async def test_a_rebuild_gets_the_groups_and_the_members_they_hold(conn: asyncpg
     links = [link(), link(identity="b", state=None), link(identity="c", partition=1)]
     await incident_rows.write(conn, [incident()], [group(), group("h", partition=1), group("i")], [], [], links)
     await incident_rows.forget_groups(conn, ["i", "never there"])
-    groups = await incident_rows.rebuild_groups(conn, 0)
-    members = await incident_rows.rebuild_members(conn, 0)
+    groups = [one async for rows in incident_rows.rebuild_groups(conn, 0) for one in rows]
+    members = [one async for rows in incident_rows.rebuild_members(conn, 0) for one in rows]
     assert [tuple(one) for one in groups] == [("g", b"\x00g")]
     assert [tuple(one) for one in members] == [("g", "a", b"\x00m")]
