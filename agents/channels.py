@@ -7,13 +7,30 @@ import asyncpg
 import msgspec
 import structlog
 
-from sinks import config_rows, webhook
+from sinks import (
+    config_rows,
+    discord,
+    opsgenie,
+    pagerduty,
+    pushover,
+    slack,
+    teams,
+    telegram,
+    victorops,
+    webex,
+    webhook,
+)
+from sinks.amqp import Amqp
 from sinks.channel import Channel, Telling
+from sinks.email import Email
+from sinks.gotemplate.errors import TemplateError
+from sinks.gotemplate.templates import Templates
 from sinks.http import Http
 from sinks.message import UnusableNoticeError, read_notice
 from sinks.outcome import Failed, Outcome, Reason, RetryLater
 from sinks.task_rows import Claimed
-from streams.rules_config import BUILT_IN, ConfigError, Integration, RulesConfig, load
+from sinks.texts import NoticeTexts
+from streams.rules_config import ConfigError, Integration, RulesConfig, load
 
 _KEPT: Final = 32
 
@@ -22,10 +39,22 @@ _memory = msgspec.json.Decoder(dict[str, str])
 log = structlog.get_logger(__name__)
 
 
-def all_channels(http: Http) -> dict[str, Channel]:
+def all_channels(http: Http, email: Email, amqp: Amqp) -> dict[str, Channel]:
     """Every channel by the name it has in the rules."""
     return {
         "webhook": webhook.over(http),
+        "email": email.tell,
+        "amqp": amqp.tell,
+        "slack": slack.over(http),
+        "pagerduty": pagerduty.over(http),
+        "opsgenie": opsgenie.over(http),
+        "victorops": victorops.over(http),
+        "msteams": teams.connector_over(http),
+        "msteamsv2": teams.workflow_over(http),
+        "telegram": telegram.over(http),
+        "pushover": pushover.over(http),
+        "discord": discord.over(http),
+        "webex": webex.over(http),
     }
 
 
@@ -34,9 +63,9 @@ class Versions:
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
-        self._known: dict[int, RulesConfig | ConfigError] = {BUILT_IN.version: BUILT_IN}
+        self._known: dict[int, Rules | ConfigError] = {}
 
-    async def get(self, version: int) -> RulesConfig:
+    async def get(self, version: int) -> "Rules":
         """The rules of that version.
 
         Raises:
@@ -56,6 +85,18 @@ class Versions:
         return found
 
 
+class Rules(msgspec.Struct, frozen=True):
+    """One rules file with its templates read."""
+
+    config: RulesConfig
+    templates: Templates
+
+    def integration(self, receiver: str, index: int) -> Integration | None:
+        """The integration of that index, None where there is none."""
+        found = self.config.receivers.get(receiver)
+        return next((one for one in found.integrations if one.index == index), None) if found else None
+
+
 class Channels:
     """Sends a claimed task through the channel of its integration."""
 
@@ -66,10 +107,11 @@ class Channels:
     async def send(self, task: Claimed) -> Outcome:
         """Tell one integration, and say how that ended."""
         try:
-            integration = await self._integration(task)
+            rules = await self._versions.get(task.config_version)
         except ConfigError as error:
             # A newer program may have stored it, and read it.
             return RetryLater(Reason.INTERNAL, f"rules version {task.config_version}: {error}")
+        integration = rules.integration(task.receiver, task.integration)
         if integration is None:
             return Failed(
                 Reason.UNKNOWN_RECEIVER, f"{task.receiver}/{task.integration} of version {task.config_version}"
@@ -78,38 +120,44 @@ class Channels:
         if channel is None:
             return Failed(Reason.UNKNOWN_CHANNEL, integration.channel)
         try:
-            telling = telling_of(task, integration)
+            telling = telling_of(task, integration, rules.templates)
         except (UnusableNoticeError, msgspec.MsgspecError) as error:
             return Failed(Reason.BAD_NOTICE, str(error))
         return await channel(telling)
 
-    async def _integration(self, task: Claimed) -> Integration | None:
-        config = await self._versions.get(task.config_version)
-        receiver = config.receivers.get(task.receiver)
-        integrations = receiver.integrations if receiver is not None else ()
-        return next((one for one in integrations if one.index == task.integration), None)
 
-
-def telling_of(task: Claimed, integration: Integration) -> Telling:
+def telling_of(task: Claimed, integration: Integration, templates: Templates) -> Telling:
     """What the channel is given.
 
     Raises:
         UnusableNoticeError: nothing can be said.
     """
+    notice = read_notice(task.body, send_resolved=integration.send_resolved)
     return Telling(
         id=task.id,
         target=integration.target,
         options=integration.options,
-        notice=read_notice(task.body, send_resolved=integration.send_resolved),
+        notice=notice,
         reason=task.reason,
         made_at=task.created_at,
+        texts=NoticeTexts(templates, notice),
         memory=_memory.decode(task.memory) if task.memory else {},
     )
 
 
-def _read(stored: config_rows.StoredConfig) -> RulesConfig | ConfigError:
+def _read(stored: config_rows.StoredConfig) -> Rules | ConfigError:
     try:
-        return load(stored.text, stored.version, stored.files)
+        config = load(stored.text, stored.version, stored.files)
+        return Rules(config, _templates(config))
     except ConfigError as error:
         log.error("rules_unreadable", version=stored.version, reason=str(error))  # noqa: TRY400 - no traceback needed
         return error
+
+
+def _templates(config: RulesConfig) -> Templates:
+    """The templates of the rules; only Alertmanager's own where the files cannot be used by this program."""
+    try:
+        return Templates(config.templates)
+    except TemplateError as error:
+        log.error("templates_unusable", version=config.version, reason=str(error))  # noqa: TRY400 - no traceback needed
+        return Templates({})

@@ -24,6 +24,8 @@ from agents.channels import Channels, Versions, all_channels
 from agents.dispatch import Dispatcher
 from agents.tell import Teller
 from sinks import task_rows
+from sinks.amqp import Amqp
+from sinks.email import Email
 from sinks.http import Http
 from sinks.postgres import TRANSIENT, open_pool
 from streams import codec, metrics
@@ -72,16 +74,19 @@ async def deliver(settings: Settings, stopping: asyncio.Event) -> None:
         stack.push_async_callback(_closed, pool)
         http = Http(settings.delivery_timeout)
         stack.push_async_callback(http.close)
+        amqp = Amqp(settings.delivery_timeout)
+        stack.push_async_callback(amqp.close)
+        channels = all_channels(http, Email(settings.mail_timeout), amqp)
         link = KafkaLink(settings, topic_name(settings.app_prefix, INPUTS))
         link.start()
         stack.push_async_callback(link.stop)
         teller = Teller(pool, link, settings.partitions)
         dispatcher = Dispatcher(
             pool,
-            Channels(Versions(pool), all_channels(http)).send,
+            Channels(Versions(pool), channels).send,
             health,
             owner=f"{settings.worker_name}-{os.getpid()}-{secrets.token_hex(4)}",
-            lease=timedelta(seconds=3 * settings.delivery_timeout + 10),
+            lease=timedelta(seconds=3 * max(settings.delivery_timeout, settings.mail_timeout) + 10),
             max_age=timedelta(seconds=settings.delivery_max_age),
             ended=teller.tell,
         )

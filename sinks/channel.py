@@ -3,12 +3,22 @@
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from sinks.message import NoticeBody
 from sinks.outcome import Outcome
+
+
+class Texts(Protocol):
+    """Renders an integration's templates with one notice. A template that fails gives an empty text."""
+
+    def text(self, template: str, *, escape: Callable[[str], str] | None = None) -> str:
+        """The text of a template; `escape` is applied to everything that came from alerts, not to the template."""
+
+    def html(self, template: str) -> str:
+        """The same as HTML, with everything that came from alerts escaped."""
 
 
 class Telling(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,7 +34,13 @@ class Telling(msgspec.Struct, frozen=True, kw_only=True):
     notice: NoticeBody
     reason: str
     made_at: datetime
+    texts: Texts
     memory: Mapping[str, str] = {}
+
+    def option(self, name: str, *, escape: Callable[[str], str] | None = None) -> str:
+        """An option's template, rendered; empty where there is none."""
+        template = self.options.get(name) or ""
+        return self.texts.text(template, escape=escape) if "{{" in template else template
 
     def __repr__(self) -> str:
         return f"Telling({self.id})"

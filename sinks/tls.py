@@ -5,9 +5,11 @@ import os
 import ssl
 import tempfile
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 import httpx
+import msgspec
 import structlog
 
 _VERSIONS: Final = {
@@ -21,13 +23,19 @@ log = structlog.get_logger(__name__)
 
 
 def client_context(options: Mapping[str, Any], trusted: str | None = None) -> ssl.SSLContext:
-    """A context for a `tls_config`: PEM texts `ca`, `cert` and `key`, `insecure_skip_verify`, versions.
+    """The context, made once, for a `tls_config`: PEM texts `ca`, `cert` and `key`, `insecure_skip_verify`, versions.
 
     `trusted` is a file of authorities that take the place of the usual ones where `ca` is not given.
 
     Raises:
         ssl.SSLError: the certificates or the key cannot be used.
     """
+    return _made(msgspec.json.encode(options, order="deterministic"), trusted)
+
+
+@lru_cache(64)
+def _made(encoded: bytes, trusted: str | None) -> ssl.SSLContext:
+    options: dict[str, Any] = msgspec.json.decode(encoded)
     if "ca" in options:
         context = ssl.create_default_context(cadata=options["ca"])
     elif trusted is not None:

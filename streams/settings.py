@@ -86,6 +86,7 @@ class Settings:
     )
     retention_days: int = _setting(7, "verdicts and decisions are kept this long", unit="days")
     delivery_timeout: float = _setting(4.0, "total deadline of one send; below the session timeout", unit="s")
+    mail_timeout: float = _setting(30.0, "total deadline of one e-mail; mail servers may greet slowly", unit="s")
     delivery_max_age: int = _setting(86_400, "a notice that could not be sent for this long is given up", unit="s")
     external_url: str = _setting("", "address of the page in notices; empty means http://<host>:<port>", unit="URL")
 

@@ -1,12 +1,14 @@
 """One notice as a channel gets it, for the tests of channels."""
 
+import html
 import json
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from sinks.channel import Telling
-from sinks.message import read_notice
+from sinks.message import NoticeBody, read_notice
 from tests.sinks.outbox import body
 
 TASK = uuid.UUID("018f0000-0000-7000-8000-000000000001")
@@ -22,16 +24,36 @@ RESOLVED = {
 }
 
 
-def telling(options: dict[str, Any], *, notice: dict[str, Any] | None = None, **given: Any) -> Telling:
-    stored = json.dumps(body(**(notice or {})))
+class Titles:
+    """Knows one expression, the incident's title, so that a test sees what was rendered and how it was escaped."""
+
+    def __init__(self, notice: NoticeBody) -> None:
+        self._title = notice.incident.title
+
+    def text(self, template: str, *, escape: Callable[[str], str] | None = None) -> str:
+        return template.replace("{{ .Title }}", escape(self._title) if escape else self._title)
+
+    def html(self, template: str) -> str:
+        return template.replace("{{ .Title }}", html.escape(self._title))
+
+
+def telling(
+    options: dict[str, Any], *, title: str = "Down", resolved: bool = False, notice: Any = None, **given: Any
+) -> Telling:
+    stored = body(**(notice or {}))
+    stored["incident"]["title"] = title
+    if resolved:
+        stored["alerts"] = [RESOLVED]
+    read = read_notice(json.dumps(stored), send_resolved=True)
     return Telling(
         **{
             "id": TASK,
             "target": "t",
             "options": options,
-            "notice": read_notice(stored, send_resolved=True),
+            "notice": read,
             "reason": "first firing",
             "made_at": MADE_AT,
+            "texts": Titles(read),
             **given,
         }
     )

@@ -3,7 +3,6 @@
 import asyncio
 import ipaddress
 import ssl
-import subprocess
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -15,6 +14,7 @@ from sinks import addresses
 from sinks.http import Http, Request, of_status, wish
 from sinks.outcome import Failed, Outcome, Reason, RetryLater, Sent
 from streams.addresses import is_refused, is_refused_host
+from tests.sinks.certificates import self_signed
 from tests.sinks.http_server import Server, plain, running
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -35,12 +35,6 @@ async def http() -> AsyncIterator[Http]:
 
 async def sent(http: Http, server: Server, **options: object) -> Outcome:
     return await to(http, server.url, **options)
-
-
-def self_signed(key: Path, certificate: Path) -> None:
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
-    subprocess.run([*command, *subject, "-keyout", key, "-out", certificate], check=True, capture_output=True)
 
 
 async def to(http: Http, url: str, **options: object) -> Outcome:
