@@ -42,7 +42,7 @@ from web.live import Live
 from web.openapi import openapi
 from web.page import page_routes
 from web.silence_store import SilenceStore
-from web.table_views import TablesView, TableViews
+from web.table_views import TableEntry, TablesView, TableViews
 
 MAX_SEQ: Final = 2**53 - 1
 _NO_STORE: Final = {"cache-control": "no-store"}
@@ -151,6 +151,19 @@ async def tables(state: State) -> TablesView:
     return await views.read()
 
 
+@get("/api/v1/tables/{table:str}/{key:str}", summary="One key of a stream table", tags=["streams"])
+async def table_entry(state: State, table: FromPath[str], key: FromPath[str]) -> list[TableEntry]:
+    """As last committed, from each partition that has it; the owner is not asked."""
+    views: TableViews = state.tables
+    try:
+        found = await views.look_up(table, key)
+    except LookupError as error:
+        raise NotFoundException(f"There is no table {table}") from error
+    if not found:
+        raise NotFoundException(f"No entry of {table} has this key")
+    return found
+
+
 @get("/api/v1/totals", summary="Sums of what came in", tags=["streams"])
 async def totals(state: State) -> Sums:
     """The sum: received = new + changed + resolved + duplicate + late + rejected + redelivered."""
@@ -175,7 +188,7 @@ def build(
     """The Litestar app over its parts."""
     return Litestar(
         route_handlers=[
-            incidents, incident, timeline, alerts, tables, totals, stream, gettable_alerts, openapi,
+            incidents, incident, timeline, alerts, tables, table_entry, totals, stream, gettable_alerts, openapi,
             *silences.ROUTES, *page_routes(),
         ],
         exception_handlers=problems.HANDLERS,

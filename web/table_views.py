@@ -1,6 +1,7 @@
 """The stream tables as the page shows them: entries, bytes, epoch and offset of each partition, from Redis."""
 
 import asyncio
+import re
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -8,15 +9,18 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from redis.exceptions import RedisError
 
+from streams import codec, keys
 from streams.redis_tables import TableSet
 from streams.settings import Settings
-from streams.tables import TABLES_OF
+from streams.tables import FIELDS, TABLES_OF
 from streams.topics import topic_name
 from web.problems import PartAwayError
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
+_KEYED: Final = frozenset({"alerts", "pulses", "groups", "members"})
+_HASHED: Final = re.compile("[0-9a-f]{8}")
 _FRESH: Final = 1.0
 _TIMEOUT: Final = 3.0
 
@@ -54,8 +58,17 @@ class TablesView(msgspec.Struct, frozen=True, kw_only=True):
     topics: list[TopicView]
 
 
+class TableEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One key's value in one partition as last committed, with the names of its fields. Bytes are shown in hex."""
+
+    partition: int
+    bytes: int
+    version: int
+    value: dict[str, Any] | list[Any] | str | int | float | bool | None
+
+
 class TableViews:
-    """Reads the sizes in one pipeline, at most once a second however many ask."""
+    """Reads the sizes in one pipeline, at most once a second however many ask; and single keys."""
 
     def __init__(self, redis: "Redis", settings: Settings) -> None:
         app = topic_name(settings.app_prefix, "pipeline")
@@ -82,6 +95,29 @@ class TableViews:
                 self._read_at = time.monotonic()
             return self._view
 
+    async def look_up(self, table: str, key: str) -> list[TableEntry]:
+        """The value of a key, from each partition that has it.
+
+        Raises:
+            LookupError: there is no such table.
+            PartAwayError: Redis does not answer.
+        """
+        tables = next((tables for tables in self._sets.values() if table in tables.tables), None)
+        if tables is None:
+            raise LookupError(table)
+        partitions = self._partitions_of(table, key)
+        try:
+            async with asyncio.timeout(_TIMEOUT):
+                values = await asyncio.gather(*(tables.look_up(number, table, key) for number in partitions))
+        except (RedisError, OSError, TimeoutError) as error:
+            raise PartAwayError(f"Redis cannot be reached ({type(error).__name__})") from error
+        return [_entry(table, number, value) for number, value in zip(partitions, values, strict=True) if value]
+
+    def _partitions_of(self, table: str, key: str) -> list[int]:
+        if table in _KEYED and _HASHED.match(key):
+            return [keys.partition_of(key, self._partitions)]
+        return list(range(self._partitions))
+
     async def _fetch(self) -> TablesView:
         pipeline = self._redis.pipeline(transaction=False)
         for tables in self._sets.values():
@@ -97,6 +133,25 @@ class TableViews:
             partitions = [_partition(number, tables.tables, answers) for number in range(self._partitions)]
             topics.append(TopicView(topic=name, totals=_totals(tables.tables, partitions), partitions=partitions))
         return TablesView(at=datetime.now(UTC), topics=topics)
+
+
+def _entry(table: str, partition: int, value: bytes) -> TableEntry:
+    read = msgspec.msgpack.decode(value)
+    names = FIELDS.get(table)
+    if names is not None and isinstance(read, list):
+        read = dict(zip(names, read[1:], strict=False)) | ({"more": more} if (more := read[1 + len(names) :]) else {})
+        if "body" in read:
+            read["body"] = codec.decode_body(read["body"])
+    shown = msgspec.to_builtins(read, str_keys=True, builtin_types=(bytes,))
+    return TableEntry(partition=partition, bytes=len(value), version=codec.version_of(value), value=_readable(shown))
+
+
+def _readable(value: Any) -> Any:  # noqa: ANN401 - whatever MessagePack holds
+    if isinstance(value, dict):
+        return {name: _readable(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_readable(part) for part in value]
+    return value.hex() if isinstance(value, bytes) else value
 
 
 def _partition(number: int, tables: tuple[str, ...], answers: Any) -> PartitionView:  # noqa: ANN401 - an iterator over Redis' answers

@@ -11,7 +11,7 @@ from agents.loading import VERSIONS
 from agents.rules.dedup import AlertState, Pulse
 from agents.rules.incident import GroupState, Member
 from streams.codec import UnknownVersionError, encode, refuse_versions, version_of
-from streams.tables import TABLES_OF
+from streams.tables import FIELDS, TABLES_OF
 
 RECORDS: dict[str, Any] = {
     ALERT_TABLE: AlertState, PULSES: Pulse, RECENT: RecentChunk, GROUPS: GroupState, MEMBERS: Member,
@@ -28,6 +28,11 @@ def test_the_version_is_the_records_tag(table: str) -> None:
     info = msgspec.inspect.type_info(RECORDS[table])
     assert isinstance(info, msgspec.inspect.StructType)
     assert (info.tag, info.array_like) == (VERSIONS[table], True)
+
+
+@pytest.mark.parametrize("table", VERSIONS)
+def test_who_shows_a_value_knows_its_fields(table: str) -> None:
+    assert RECORDS[table].__struct_fields__[: len(FIELDS[table])] == FIELDS[table]
 
 
 @pytest.mark.parametrize("fields", [0, 1, 14, 15, 40])

@@ -228,6 +228,8 @@ async def test_readiness_needs_a_broker_and_names_what_is_away(client: httpx.Asy
     assert "incidents_part_up" in (await client.get("/metrics")).text
     tables = await client.get("/api/v1/tables")
     assert (tables.status_code, tables.json()["title"]) == (503, "Not available right now")
+    assert (await client.get("/api/v1/tables/alerts/0123456789abcdef")).status_code == 503
+    assert (await client.get("/api/v1/tables/passwords/a")).json()["detail"] == "There is no table passwords"
 
 
 async def test_the_page_is_served_with_a_strict_policy(client: httpx.AsyncClient) -> None:

@@ -162,6 +162,14 @@ async def test_tables_say_so_when_redis_is_away(page: Page) -> None:
     await expect(page.get_by_text("Table sizes cannot be read right now")).to_be_visible()
 
 
+async def test_a_key_that_cannot_be_looked_up_says_why(page: Page) -> None:
+    await page.goto("/tables")
+    await page.get_by_label("Table", exact=True).select_option("pulses")
+    await page.get_by_label("Key").fill("0123456789abcdef")
+    await page.get_by_role("button", name="Look up").click()
+    await expect(page.get_by_text("Redis cannot be reached")).to_be_visible()
+
+
 async def test_ages_are_of_the_incident(page: Page, conn: "Conn") -> None:
     await add_incident(conn, "Old one", created_at=datetime.now(UTC) - timedelta(hours=3, minutes=4, seconds=20))
     await page.goto("/")

@@ -9,7 +9,8 @@ const MEANING = {
 
 export class Tables {
   constructor() {
-    this.node = el("div", { class: "view" }, el("p", { class: "loading" }, "Loading…"));
+    this.sizes = el("div", {}, el("p", { class: "loading" }, "Loading…"));
+    this.node = el("div", { class: "view" }, this.search(), this.sizes);
     this.load();
   }
 
@@ -20,7 +21,7 @@ export class Tables {
       const [view, sums] = await Promise.all([ask("/api/v1/tables"), ask("/api/v1/totals").catch(() => null)]);
       this.draw(view, sums);
     } catch (error) {
-      this.node.replaceChildren(empty("Table sizes cannot be read right now", `${error.message} This page keeps trying.`));
+      this.sizes.replaceChildren(empty("Table sizes cannot be read right now", `${error.message} This page keeps trying.`));
     }
     this.asking = false;
   }
@@ -33,11 +34,31 @@ export class Tables {
 
   draw(view, sums) {
     const applied = new Map((sums?.partitions || []).map((row) => [`${row.topic}/${row.partition}`, row]));
-    const scrolled = [...this.node.querySelectorAll(".scroll")].map((part) => part.scrollLeft);
-    this.node.replaceChildren(
+    const scrolled = [...this.sizes.querySelectorAll(".scroll")].map((part) => part.scrollLeft);
+    this.sizes.replaceChildren(
       el("p", { class: "lead" }, "The live state of the stream, kept in Redis beside the offset that led to it. One row is one partition; its owner's epoch grows each time it moves to another worker."),
       ...view.topics.map((topic) => this.topic(topic, applied)));
-    this.node.querySelectorAll(".scroll").forEach((part, index) => { part.scrollLeft = scrolled[index] || 0; });
+    this.sizes.querySelectorAll(".scroll").forEach((part, index) => { part.scrollLeft = scrolled[index] || 0; });
+  }
+
+  search() {
+    const table = el("select", { name: "table", "aria-label": "Table" },
+      Object.keys(MEANING).map((name) => el("option", { value: name }, name)));
+    const key = el("input", { name: "key", type: "search", required: true, maxlength: 400, autocomplete: "off",
+      placeholder: "Key: an alert's identity, a group", "aria-label": "Key" });
+    const found = el("div", { class: "found", role: "status" });
+    const look = async (event) => {
+      event.preventDefault();
+      try {
+        const entries = await ask(`/api/v1/tables/${table.value}/${encodeURIComponent(key.value.trim())}`);
+        found.replaceChildren(...entries.map((entry) => el("section", { class: "panel" },
+          el("h2", {}, `Partition ${entry.partition} `, el("small", {}, `version ${entry.version} · ${bytes(entry.bytes)}`)),
+          el("pre", {}, JSON.stringify(entry.value, null, 2)))));
+      } catch (error) {
+        found.replaceChildren(empty("Not found", error.message));
+      }
+    };
+    return el("div", {}, el("form", { class: "look-up", onsubmit: look }, table, key, el("button", {}, "Look up")), found);
   }
 
   topic(topic, applied) {
