@@ -1,6 +1,7 @@
 """What is read about alerts: those of an incident, and those that are there now."""
 
 import uuid
+from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -80,10 +81,26 @@ SELECT a.*, i.incident_ids, i.receivers
  LIMIT $5
 """
 
+# Firing alerts that have certain labels, by fingerprint, with what the tables keep of them.
+_FIRING = """
+SELECT identity, fingerprint, labels, annotations, summary, description, starts_at, ends_at, last_seen_at, state, pulse
+  FROM alerts WHERE status = 'firing' AND labels @> $1::jsonb
+ ORDER BY fingerprint, identity
+"""
+_PIECE = 500
+
 
 async def alerts_of_incident(conn: "Conn", incident_id: uuid.UUID, limit: int, offset: int = 0) -> list[AlertRow]:
     """Firing ones first."""
     return [_alert(row) for row in await conn.fetch(_OF_INCIDENT, incident_id, limit, offset)]
+
+
+async def firing_now(conn: "Conn", certain: dict[str, str]) -> AsyncIterator[list["Record"]]:
+    """Rows of firing alerts that have these labels, in pieces, by fingerprint."""
+    async with conn.transaction():
+        cursor = await conn.cursor(_FIRING, certain)
+        while rows := await cursor.fetch(_PIECE):
+            yield rows
 
 
 async def current_alerts(

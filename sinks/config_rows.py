@@ -37,6 +37,9 @@ ORDER BY topic, partition
 _NONE: Final = Files()
 _files = msgspec.json.Decoder(Files)
 
+# The number of that version; 0 before the first.
+NEWEST_VERSION: Final = "SELECT coalesce(max(version), 0) FROM config_versions"
+
 
 class StoredConfig(msgspec.Struct, frozen=True):
     """One version, to be read by `streams.rules_config.load`."""
@@ -64,6 +67,12 @@ async def newest(conn: Connection) -> StoredConfig | None:
     """The rules file applied last, None before the first."""
     row = await conn.fetchrow(NEWEST)
     return _stored(row)
+
+
+async def newest_version(conn: Connection) -> int:
+    """The number of the rules file applied last, 0 before the first."""
+    version: int = await conn.fetchval(NEWEST_VERSION)
+    return version
 
 
 def _stored(row: Record | None) -> StoredConfig | None:

@@ -25,6 +25,12 @@ WHERE mine.partition = gone.partition AND mine.key = gone.key
 # All that one partition has applied.
 _REBUILD: Final = "SELECT key, value FROM partition_rules WHERE partition = $1"
 
+# Entries whose key begins so, of the one partition that has applied most.
+_OF_ANY: Final = """
+SELECT value FROM partition_rules WHERE starts_with(key, $1) AND partition = (
+    SELECT partition FROM stream_progress WHERE topic = 'incident-inputs' ORDER BY watermark DESC, partition LIMIT 1)
+"""
+
 
 @dataclass(slots=True, frozen=True)
 class RuleRow:
@@ -48,3 +54,8 @@ async def write(conn: Connection, rows: Sequence[tuple[int, RuleRow]]) -> None:
 async def rebuild(conn: Connection, partition: int) -> list[Record]:
     """(key, value) of everything that a partition has applied."""
     return list(await conn.fetch(_REBUILD, partition))
+
+
+async def of_any_partition(conn: Connection, prefix: str) -> list[Record]:
+    """(value) of entries that every partition has, read from the one whose time is furthest on."""
+    return list(await conn.fetch(_OF_ANY, prefix))

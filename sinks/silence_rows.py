@@ -65,6 +65,8 @@ LEFT JOIN stream_progress p
 LEFT JOIN partition_rules r ON r.partition = p.partition AND r.key = 'directory'
 """
 
+_LAST: Final = "SELECT sequence FROM directory"
+
 _silence = msgspec.msgpack.Decoder(Silence)
 
 
@@ -109,6 +111,12 @@ class Applied(msgspec.Struct, frozen=True):
 async def take(conn: "Conn", places: int) -> int:
     """The place before the next `places` ones, which are the caller's until its transaction ends."""
     found: int = await conn.fetchval(_TAKE, places)
+    return found
+
+
+async def last(conn: "Conn") -> int:
+    """The place of the latest change."""
+    found: int = await conn.fetchval(_LAST)
     return found
 
 

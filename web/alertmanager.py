@@ -1,9 +1,8 @@
-"""GET /api/v2/alerts as Alertmanager answers it, from the alerts that are firing now."""
+"""Alertmanager's /api/v2/alerts and /alerts/groups: what fires now, and what mutes it."""
 
-import re
-from collections.abc import Iterable
-from datetime import datetime, timedelta
-from typing import Annotated, Any, Final
+from collections.abc import AsyncIterator, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 import re2
@@ -11,22 +10,34 @@ from litestar import get
 from litestar.datastructures import State
 from litestar.params import FromQuery, QueryParameter
 
-from sinks.alert_reads import AlertRow, current_alerts
+from agents.rules import routing
+from agents.rules.dedup import AlertState, Pulse
+from sinks.alert_reads import firing_now
+from streams import codec
 from streams.rules_matchers import Matcher, MatcherError, parse
+from streams.rules_routes import Route
 from streams.settings import Settings
 from web.database import Database
+from web.picture import Painter, Picture, Standing
 from web.problems import FieldProblemError
 
-_BATCH: Final = 2000
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+_pulse: Final = msgspec.msgpack.Decoder(Pulse)
+_state: Final = msgspec.msgpack.Decoder(AlertState)
+
+Filter = Annotated[list[str] | None, QueryParameter(name="filter", description="Matchers, all of which must hold")]
+ReceiverName = Annotated[str | None, QueryParameter(description="Regular expression for a receiver's whole name")]
 
 
 class GettableStatus(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """Whether an alert may notify. Silences and inhibition do not exist yet, so it is active."""
+    """Whether an alert may notify, and by what it is muted: silences, alerts, time intervals."""
 
-    state: str = "active"
-    silenced_by: list[str] = []
-    inhibited_by: list[str] = []
-    muted_by: list[str] = []
+    state: str
+    silenced_by: list[str]
+    inhibited_by: list[str]
+    muted_by: list[str]
 
 
 class Receiver(msgspec.Struct, frozen=True):
@@ -49,6 +60,14 @@ class GettableAlert(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     labels: dict[str, str]
 
 
+class AlertGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """Alerts that one route puts together."""
+
+    labels: dict[str, str]
+    receiver: Receiver
+    alerts: list[GettableAlert]
+
+
 class PostableAlert(msgspec.Struct, rename="camel", kw_only=True):
     """One alert as Prometheus sends it: described here, read in `streams.intake_alertmanager`."""
 
@@ -59,43 +78,142 @@ class PostableAlert(msgspec.Struct, rename="camel", kw_only=True):
     generator_url: str = msgspec.field(name="generatorURL", default="")
 
 
+class Wanted:
+    """What a request asks for."""
+
+    def __init__(
+        self, texts: Iterable[str], receiver: str | None, *, active: bool, silenced: bool, inhibited: bool
+    ) -> None:
+        self.matchers = matchers_of(texts)
+        self.certain = {m.name: m.value for m in self.matchers if m.op == "=" and m.value}
+        self._receiver = _expression(receiver) if receiver else None
+        self._active, self._silenced, self._inhibited = active, silenced, inhibited
+
+    def takes(self, labels: dict[str, str], standing: Standing) -> bool:
+        """Whether an alert is asked for, wherever it goes."""
+        if (standing.silenced_by and not self._silenced) or (standing.inhibited_by and not self._inhibited):
+            return False
+        if not self._active and not standing.suppressed:
+            return False
+        return all(matcher.matches(labels) for matcher in self.matchers)
+
+    def receives(self, name: str) -> bool:
+        """Whether a receiver is asked for."""
+        return self._receiver is None or self._receiver.fullmatch(name) is not None
+
+
 @get("/api/v2/alerts", summary="Firing alerts, as Alertmanager lists them", tags=["alertmanager"])
 async def gettable_alerts(
     state: State,
-    matchers: Annotated[
-        list[str] | None, QueryParameter(name="filter", description="Matchers, all of which must hold")
-    ] = None,
-    receiver: Annotated[
-        str | None, QueryParameter(description="Regular expression for a receiver's whole name")
-    ] = None,
+    matchers: Filter = None,
+    receiver: ReceiverName = None,
     active: FromQuery[bool] = True,  # noqa: FBT002 - a query parameter
-    silenced: FromQuery[bool] = True,  # noqa: ARG001, FBT002 - nothing is silenced yet
-    inhibited: FromQuery[bool] = True,  # noqa: ARG001, FBT002 - nothing is inhibited yet
-    unprocessed: FromQuery[bool] = True,  # noqa: ARG001, FBT002 - nothing stays unprocessed
+    silenced: FromQuery[bool] = True,  # noqa: FBT002 - a query parameter
+    inhibited: FromQuery[bool] = True,  # noqa: FBT002 - a query parameter
+    unprocessed: FromQuery[bool] = True,  # noqa: ARG001, FBT002 - a query parameter; nothing stays unprocessed here
 ) -> list[GettableAlert]:
-    """Alertmanager's own parameters; every firing alert is active here."""
-    wanted = _matchers(matchers or [])
-    name = _expression(receiver) if receiver else None
-    if not active:
-        return []
-    settings: Settings = state.settings
-    database: Database = state.database
-    found: list[GettableAlert] = []
-    after = ""
-    async with database.reading() as conn:
-        while True:
-            rows = await current_alerts(conn, status="firing", team=None, patterns=[], after=after, limit=_BATCH)
-            found += [_gettable(row, settings) for row in rows if _passes(row, wanted, name)]
-            if len(rows) < _BATCH:
-                return sorted(found, key=lambda alert: alert.fingerprint)
-            after = rows[-1].identity
+    """Alertmanager's own parameters; `filter` may be given several times."""
+    wanted = Wanted(matchers or [], receiver, active=active, silenced=silenced, inhibited=inhibited)
+    return [alert async for alert, standing, _ in _firing(state, wanted) if _any_receives(wanted, standing)]
 
 
-def _matchers(texts: Iterable[str]) -> list[Matcher]:
+@get("/api/v2/alerts/groups", summary="Firing alerts by group, as Alertmanager lists them", tags=["alertmanager"])
+async def alert_groups(
+    state: State,
+    matchers: Filter = None,
+    receiver: ReceiverName = None,
+    active: FromQuery[bool] = True,  # noqa: FBT002 - a query parameter
+    silenced: FromQuery[bool] = True,  # noqa: FBT002 - a query parameter
+    inhibited: FromQuery[bool] = True,  # noqa: FBT002 - a query parameter
+    muted: FromQuery[bool] = True,  # noqa: FBT002 - a query parameter
+) -> list[AlertGroup]:
+    """One group for each route and values of its `group_by`; an alert may be in several."""
+    wanted = Wanted(matchers or [], receiver, active=active, silenced=silenced, inhibited=inhibited)
+    groups: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[Route, list[GettableAlert]]] = {}
+    async for alert, standing, picture in _firing(state, wanted):
+        for route in standing.routes:
+            by = picture.muted_by(route)
+            if not wanted.receives(route.receiver) or (by and not muted):
+                continue
+            labels = tuple(sorted(routing.group_labels(route, alert.labels).items()))
+            groups.setdefault((route.id, labels), (route, []))[1].append(_muted_on(alert, by))
+    found = [
+        AlertGroup(labels=dict(labels), receiver=Receiver(route.receiver), alerts=sorted(alerts, key=_place))
+        for (_, labels), (route, alerts) in groups.items()
+    ]
+    return sorted(found, key=lambda group: (sorted(group.labels.items()), group.receiver.name))
+
+
+def matchers_of(texts: Iterable[str]) -> list[Matcher]:
+    """The matchers of a request's `filter`.
+
+    Raises:
+        FieldProblemError: one of them is none.
+    """
     try:
         return [matcher for text in texts for matcher in parse(text)]
     except MatcherError as error:
         raise FieldProblemError("filter", str(error)) from error
+
+
+async def _firing(state: State, wanted: Wanted) -> AsyncIterator[tuple[GettableAlert, Standing, Picture]]:
+    """Alerts that are asked for, by fingerprint."""
+    database: Database = state.database
+    painter: Painter = state.painter
+    settings: Settings = state.settings
+    now = datetime.now(UTC)
+    async with database.reading() as conn:
+        picture = await painter.picture(conn, now)
+        async for rows in firing_now(conn, wanted.certain):
+            for row in rows:
+                until = _until(row, settings)
+                standing = picture.of(row["labels"], row["fingerprint"])
+                if until >= now and wanted.takes(row["labels"], standing):
+                    yield _gettable(row, standing, until), standing, picture
+
+
+def _until(row: "Record", settings: Settings) -> datetime:
+    """When it ends if nothing more is heard: as the sender said, or after the resolve timeout."""
+    timeout_at = _pulse.decode(row["pulse"]).timeout_at if row["pulse"] else None
+    silent: datetime = row["last_seen_at"] + timedelta(seconds=settings.resolve_timeout)
+    return timeout_at or max(silent, datetime.now(UTC) + timedelta(seconds=settings.resolve_timeout))
+
+
+def _gettable(row: "Record", standing: Standing, until: datetime) -> GettableAlert:
+    body = codec.decode_body(_state.decode(row["state"]).body) if row["state"] else None
+    said = {"summary": row["summary"], "description": row["description"]}
+    return GettableAlert(
+        annotations=row["annotations"] or {name: text for name, text in said.items() if text},
+        ends_at=until,
+        fingerprint=row["fingerprint"],
+        receivers=[Receiver(name) for name in dict.fromkeys(route.receiver for route in standing.routes)],
+        starts_at=row["starts_at"],
+        status=GettableStatus(
+            state="suppressed" if standing.suppressed else "active",
+            silenced_by=list(standing.silenced_by),
+            inhibited_by=list(standing.inhibited_by),
+            muted_by=list(standing.muted_by),
+        ),
+        updated_at=row["last_seen_at"],
+        generator_url=body.generator_url if body is not None else "",
+        labels=row["labels"],
+    )
+
+
+def _any_receives(wanted: Wanted, standing: Standing) -> bool:
+    return any(wanted.receives(route.receiver) for route in standing.routes)
+
+
+def _muted_on(alert: GettableAlert, by: tuple[str, ...]) -> GettableAlert:
+    """The alert as it stands on one route."""
+    status = alert.status
+    suppressed = bool(by or status.silenced_by or status.inhibited_by)
+    there = msgspec.structs.replace(status, muted_by=list(by), state="suppressed" if suppressed else "active")
+    return msgspec.structs.replace(alert, status=there)
+
+
+def _place(alert: GettableAlert) -> tuple[str, str, list[tuple[str, str]]]:
+    return alert.labels.get("job", ""), alert.labels.get("instance", ""), sorted(alert.labels.items())
 
 
 def _expression(text: str) -> Any:  # noqa: ANN401 - google-re2 has no types
@@ -105,24 +223,3 @@ def _expression(text: str) -> Any:  # noqa: ANN401 - google-re2 has no types
         return re2.compile(text, options)
     except re2.error as error:
         raise FieldProblemError("receiver", "the regular expression is refused") from error
-
-
-def _passes(row: AlertRow, matchers: list[Matcher], receiver: Any) -> bool:  # noqa: ANN401 - as above
-    if receiver is not None and not any(receiver.fullmatch(name) for name in row.receivers):
-        return False
-    return all(matcher.matches(row.labels) for matcher in matchers)
-
-
-def _gettable(row: AlertRow, settings: Settings) -> GettableAlert:
-    until = row.ends_at or row.last_seen_at + timedelta(seconds=settings.resolve_timeout)
-    return GettableAlert(
-        annotations=row.annotations,
-        ends_at=until,
-        fingerprint=row.fingerprint,
-        receivers=[Receiver(name) for name in row.receivers],
-        starts_at=row.starts_at,
-        status=GettableStatus(),
-        updated_at=row.last_seen_at,
-        generator_url=next((link.href for link in row.links if re.match(r"https?://", link.href)), ""),
-        labels=row.labels,
-    )

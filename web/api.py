@@ -4,7 +4,7 @@ import uuid
 from typing import Annotated, Any, Final
 
 import msgspec
-from litestar import Litestar, Request, Response, get
+from litestar import Litestar, Request, Response, Router, get
 from litestar.datastructures import State
 from litestar.exceptions import NotFoundException
 from litestar.openapi.config import OpenAPIConfig
@@ -33,14 +33,15 @@ from sinks.incident_reads import (
 from sinks.progress_reads import OpenIncidents, Progress, Totals, read_open, read_progress, read_totals
 from streams.records import IncidentStatus, Kind, Severity
 from streams.settings import Settings
-from web import problems, silences
-from web.alertmanager import gettable_alerts
+from web import alertmanager_errors, alertmanager_silences, alertmanager_status, problems, silences
+from web.alertmanager import alert_groups, gettable_alerts
 from web.announcing import SilenceAnnouncer
 from web.database import Database
 from web.foreign import refuse_foreign
 from web.live import Live
 from web.openapi import openapi
 from web.page import page_routes
+from web.picture import Painter
 from web.silence_store import SilenceStore
 from web.table_views import TableEntry, TablesView, TableViews
 
@@ -188,7 +189,7 @@ def build(
     """The Litestar app over its parts."""
     return Litestar(
         route_handlers=[
-            incidents, incident, timeline, alerts, tables, table_entry, totals, stream, gettable_alerts, openapi,
+            incidents, incident, timeline, alerts, tables, table_entry, totals, stream, openapi, _alertmanager(),
             *silences.ROUTES, *page_routes(),
         ],
         exception_handlers=problems.HANDLERS,
@@ -201,6 +202,7 @@ def build(
                 "tables": tables_view,
                 "announcer": announcer,
                 "silences": SilenceStore(database),
+                "painter": Painter(),
             }
         ),
         openapi_config=OpenAPIConfig(
@@ -213,6 +215,12 @@ def build(
         after_request=_guarded,
         logging_config=None,
     )  # fmt: skip
+
+
+def _alertmanager() -> Router:
+    """Alertmanager's API, with errors as its clients read them."""
+    handlers = [gettable_alerts, alert_groups, *alertmanager_silences.ROUTES, *alertmanager_status.ROUTES]
+    return Router("/", route_handlers=handlers, exception_handlers=alertmanager_errors.HANDLERS)
 
 
 async def _guarded(response: Response[Any]) -> Response[Any]:

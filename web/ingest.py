@@ -92,16 +92,16 @@ class Ingest:
         headers = headers_of(scope)
         key = headers.get(b"idempotency-key", b"").decode("latin-1").strip()
         if len(key) > _MAX_KEY:
-            return _problem(HTTPStatus.BAD_REQUEST, f"Idempotency-Key: longer than {_MAX_KEY} characters")
+            return _refusal(route, HTTPStatus.BAD_REQUEST, f"Idempotency-Key: longer than {_MAX_KEY} characters")
         try:
             async with self._reader.read(headers, receive) as body:
                 if route == OWN:
                     return await self._own(body, key, headers)
                 return await self._alertmanager(body, key, headers)
         except BodyError as error:
-            return _problem(_busy(route) if error.busy else error.status, str(error))
+            return _refusal(route, _busy(route) if error.busy else error.status, str(error))
         except NowhereError as error:
-            return _problem(_busy(route), str(error))
+            return _refusal(route, _busy(route), str(error))
 
     async def _own(self, body: bytes, key: str, headers: dict[bytes, bytes]) -> Answer:
         accepted_at = datetime.now(UTC)
@@ -132,7 +132,7 @@ class Ingest:
         await self._take(parsed, accepted_at, "alertmanager", headers)
         refused = _refused(parsed)
         if refused:
-            return _problem(_status_of(parsed.refusal), refused[0].reason, refused)
+            return _refusal(ALERTMANAGER, _status_of(parsed.refusal), refused[0].reason)
         return HTTPStatus.OK, _JSON, b""
 
     async def _take(self, parsed: Parsed, accepted_at: datetime, via: str, headers: dict[bytes, bytes]) -> None:
@@ -172,6 +172,11 @@ def _busy(route: str) -> HTTPStatus:
 
 def _content_type(headers: dict[bytes, bytes]) -> str:
     return headers.get(b"content-type", _JSON).decode("latin-1")
+
+
+def _refusal(route: str, status: HTTPStatus, detail: str) -> Answer:
+    """A problem, or where Alertmanager's clients listen, its text as a JSON string."""
+    return _problem(status, detail) if route == OWN else (status, _JSON, _encode(detail))
 
 
 def _problem(

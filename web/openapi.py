@@ -44,7 +44,7 @@ def _described(app: Litestar) -> dict[str, Any]:
         "tags": ["alertmanager"],
         "operationId": "PostAlerts",
         "requestBody": _body({"type": "array", "items": posted_ref}),
-        "responses": {"200": {"description": "Taken"}, **_refusals(problem_ref, "400", "413", "422", "503")},
+        "responses": {"200": {"description": "Taken"}, **_texts("400", "413", "422", "503")},
     }
     components = document.setdefault("components", {}).setdefault("schemas", {})
     components.update({name: schema for name, schema in schemas.items() if name not in components})
@@ -57,6 +57,10 @@ def _body(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _answer(description: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"description": description, "content": {_JSON: {"schema": schema}}}
+
+
+def _texts(*statuses: str) -> dict[str, Any]:
+    return {status: _answer("Refused: the reason", {"type": "string"}) for status in statuses}
 
 
 def _refusals(schema: dict[str, Any], *statuses: str) -> dict[str, Any]:

@@ -1,0 +1,66 @@
+"""Errors of Alertmanager's API: the reason as a JSON string, which its clients expect."""
+
+from http import HTTPStatus
+from typing import Any, Final
+
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+
+from web.database import DatabaseAwayError
+from web.problems import RETRY_AFTER, FieldProblemError, PartAwayError
+
+log = structlog.get_logger(__name__)
+AnyRequest = Request[Any, Any, Any]
+
+
+class RefusedError(Exception):
+    """Raised by a route of this API; it becomes the status and text that Alertmanager answers."""
+
+    def __init__(self, status: HTTPStatus, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+def answer(status: int, text: str) -> Response[str]:
+    """A reason as its clients read it."""
+    headers = {"retry-after": RETRY_AFTER} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    return Response(text, status_code=status, media_type="application/json", headers=headers)
+
+
+def _on_refused(_request: AnyRequest, error: RefusedError) -> Response[str]:
+    return answer(error.status, str(error))
+
+
+def _on_field(_request: AnyRequest, error: FieldProblemError) -> Response[str]:
+    return answer(HTTPStatus.BAD_REQUEST, str(error))
+
+
+def _on_validation(_request: AnyRequest, error: ValidationException) -> Response[str]:
+    found = error.extra if isinstance(error.extra, list) else []
+    said = "; ".join(f"{item.get('key', '')}: {item.get('message', '')}" for item in found)
+    return answer(HTTPStatus.BAD_REQUEST, said or error.detail)
+
+
+def _on_http(_request: AnyRequest, error: HTTPException) -> Response[str]:
+    return answer(error.status_code, error.detail)
+
+
+def _on_away(_request: AnyRequest, error: Exception) -> Response[str]:
+    return answer(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+
+
+def _on_mistake(request: AnyRequest, error: Exception) -> Response[str]:
+    log.error("request_failed", path=request.url.path, exc_info=error)
+    return answer(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error; it was logged.")
+
+
+HANDLERS: Final[dict[int | type[Exception], Any]] = {
+    RefusedError: _on_refused,
+    FieldProblemError: _on_field,
+    ValidationException: _on_validation,
+    HTTPException: _on_http,
+    DatabaseAwayError: _on_away,
+    PartAwayError: _on_away,
+    Exception: _on_mistake,
+}
