@@ -19,7 +19,7 @@ from agents.group_partition import (
     decode_member,
     due_at,
 )  # fmt: skip
-from agents.rules import grouping, incident
+from agents.rules import grouping, incident, times
 from agents.rules.incident import Event, GroupState, Member
 from agents.step import Outgoing, Poison, Poisoned
 from agents.suppression import StepSuppressor, Suppression
@@ -197,6 +197,7 @@ class IncidentsWork:
                 page_url=self.logic.settings.page_url,
                 strict=self._strict,
                 muted_by=lambda member: self._suppression(member, config),
+                closed_by=times.closed_by(config.time_intervals, route, self._now),
             ),
         )
         self.notices += made.notices
@@ -211,7 +212,7 @@ class IncidentsWork:
 
     def _suppression(self, member: Member, config: RulesConfig) -> Suppression:
         labels = codec.decode_body(member.body).labels
-        return self.suppressor.of(labels, self._now, rules=config.inhibit_rules, key=member.identity)
+        return self.suppressor.of(labels, self._now, rules=config.inhibit_rules, key=member.fingerprint)
 
     def _outcome(self, outcome: Outcome) -> None:
         self._now = max(self._now, outcome.finished_at)

@@ -3,6 +3,7 @@
 from http import HTTPStatus
 from typing import Any, Final
 
+import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
@@ -22,35 +23,35 @@ class RefusedError(Exception):
         self.status = status
 
 
-def answer(status: int, text: str) -> Response[str]:
+def answer(status: int, text: str) -> Response[bytes]:
     """A reason as its clients read it."""
     headers = {"retry-after": RETRY_AFTER} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
-    return Response(text, status_code=status, media_type="application/json", headers=headers)
+    return Response(msgspec.json.encode(text), status_code=status, media_type="application/json", headers=headers)
 
 
-def _on_refused(_request: AnyRequest, error: RefusedError) -> Response[str]:
+def _on_refused(_request: AnyRequest, error: RefusedError) -> Response[bytes]:
     return answer(error.status, str(error))
 
 
-def _on_field(_request: AnyRequest, error: FieldProblemError) -> Response[str]:
+def _on_field(_request: AnyRequest, error: FieldProblemError) -> Response[bytes]:
     return answer(HTTPStatus.BAD_REQUEST, str(error))
 
 
-def _on_validation(_request: AnyRequest, error: ValidationException) -> Response[str]:
+def _on_validation(_request: AnyRequest, error: ValidationException) -> Response[bytes]:
     found = error.extra if isinstance(error.extra, list) else []
     said = "; ".join(f"{item.get('key', '')}: {item.get('message', '')}" for item in found)
     return answer(HTTPStatus.BAD_REQUEST, said or error.detail)
 
 
-def _on_http(_request: AnyRequest, error: HTTPException) -> Response[str]:
+def _on_http(_request: AnyRequest, error: HTTPException) -> Response[bytes]:
     return answer(error.status_code, error.detail)
 
 
-def _on_away(_request: AnyRequest, error: Exception) -> Response[str]:
+def _on_away(_request: AnyRequest, error: Exception) -> Response[bytes]:
     return answer(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
 
 
-def _on_mistake(request: AnyRequest, error: Exception) -> Response[str]:
+def _on_mistake(request: AnyRequest, error: Exception) -> Response[bytes]:
     log.error("request_failed", path=request.url.path, exc_info=error)
     return answer(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error; it was logged.")
 

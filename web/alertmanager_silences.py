@@ -101,16 +101,8 @@ async def post_silence(state: State, data: JSONBody[PostableSilence]) -> StoredI
         raise RefusedError(HTTPStatus.BAD_REQUEST, "Failed to create silence: start time must be before end time")
     if data.ends_at < now:
         raise RefusedError(HTTPStatus.BAD_REQUEST, "Failed to create silence: end time can't be in the past")
-    draft = Draft(
-        sets=(tuple(_matcher(item) for item in data.matchers),),
-        starts_at=max(data.starts_at, now) if not data.id else data.starts_at,
-        ends_at=data.ends_at,
-        created_by=data.created_by,
-        comment=data.comment,
-        annotations=data.annotations,
-    )
     try:
-        stored = await store_of(state).store(draft, data.created_by, _id(data.id) if data.id else None, now)
+        stored = await store_of(state).store(_draft(data, now), data.created_by, _id(data.id) if data.id else None, now)
     except SilenceError as error:
         raise RefusedError(HTTPStatus.BAD_REQUEST, f"Failed to create silence: {error.reason}") from error
     except UnknownSilenceError as error:
@@ -150,6 +142,17 @@ def _id(text: str) -> uuid.UUID:
     except ValueError as error:
         reason = f"silenceID in path must be of type uuid: {text!r}"
         raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, reason) from error
+
+
+def _draft(data: PostableSilence, now: datetime) -> Draft:
+    return Draft(
+        sets=(tuple(_matcher(item) for item in data.matchers),),
+        starts_at=data.starts_at if data.id else max(data.starts_at, now),
+        ends_at=data.ends_at,
+        created_by=data.created_by,
+        comment=data.comment,
+        annotations=data.annotations,
+    )
 
 
 def _matcher(item: SilenceMatcher) -> Matcher:

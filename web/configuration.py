@@ -87,8 +87,8 @@ class Announcer:
 
     async def _announce(self, version: int, behind: Sequence[asyncpg.Record]) -> None:
         producer = AIOKafkaProducer(bootstrap_servers=self._settings.kafka_url, acks="all", request_timeout_ms=5000)
-        await producer.start()
         try:
+            await producer.start()
             value = codec.encode(ConfigChanged(version=version, announced_at=datetime.now(UTC)))
             for row in behind:
                 topic = topic_name(self._settings.app_prefix, row["topic"])

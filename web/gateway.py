@@ -27,6 +27,7 @@ from web.table_views import TableViews
 
 _CHECK: Final = 1.0
 _GRACE: Final = 5
+PROBES: Final = {"/-/healthy": "/healthz", "/-/ready": "/readyz"}
 
 log = structlog.get_logger(__name__)
 
@@ -102,13 +103,19 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
 
 
 def composed(health: Health, ingest: App, reads: App) -> App:
-    """Probes first, then the two hot ingest routes, then everything that reads."""
+    """Probes first, by our names or Alertmanager's, then the two hot ingest routes, then everything that reads."""
 
     async def route(scope: Scope, receive: Receive, send: Send) -> None:
         is_ingest = scope["type"] == "http" and (scope["method"], scope["path"]) in ROUTES
         await (ingest if is_ingest else reads)(scope, receive, send)
 
-    return probes(health, route)
+    known = probes(health, route)
+
+    async def named(scope: Scope, receive: Receive, send: Send) -> None:
+        other = PROBES.get(scope["path"]) if scope["type"] == "http" else None
+        await known({**scope, "path": other} if other else scope, receive, send)
+
+    return named
 
 
 async def _check(settings: Settings, health: Health, producer: EventProducer, fallback: Fallback, redis: Redis) -> None:

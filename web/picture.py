@@ -13,6 +13,7 @@ import msgspec
 from agents.rules import inhibition, routing
 from agents.rules.inhibition import Held, Inhibitors
 from agents.rules.silence import Silences
+from agents.rules.times import closed_by
 from sinks import config_rows, rule_rows, silence_rows
 from streams.rules_config import BUILT_IN, RulesConfig, load
 from streams.rules_routes import Route
@@ -48,7 +49,7 @@ class Picture:
         self.now = now
         self._silences = silences
         self._sources = sources
-        self._closed = {route.id: closed_by(config, route, now) for route in config.route.walk()}
+        self._closed = {route.id: closed_by(config.time_intervals, route, now) for route in config.route.walk()}
 
     def of(self, labels: Mapping[str, str], key: str = "") -> Standing:
         """How an alert with these labels stands; `key` names the label set, to be remembered by."""
@@ -67,14 +68,6 @@ class Picture:
     def muted_by(self, route: Route) -> tuple[str, ...]:
         """The time intervals that close a route now."""
         return self._closed[route.id]
-
-
-def closed_by(config: RulesConfig, route: Route, now: datetime) -> tuple[str, ...]:
-    """Names of the intervals that keep a route closed: those it must not be in, or all of those it must be in."""
-    muting = [name for name in route.mute_time_intervals if config.time_intervals[name].contains(now)]
-    active = [config.time_intervals[name].contains(now) for name in route.active_time_intervals]
-    outside = route.active_time_intervals if active and not any(active) else ()
-    return tuple(sorted({*muting, *outside}))
 
 
 class Painter:
