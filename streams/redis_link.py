@@ -10,10 +10,25 @@ Other query parameters are redis-py's: ssl_ca_certs, ssl_cert_reqs, socket_timeo
 from typing import Any, Final, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from redis.asyncio import Redis, RedisCluster
+from redis.asyncio import Connection, Redis, RedisCluster, SSLConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 CLUSTER: Final = "+cluster"
 _OURS: Final = frozenset({"cluster", "mode", "flush", "prefix"})
+
+
+class _PlainConnection(Connection):
+    """One that says in redis-py's words that it was cut: uvloop raises a RuntimeError where asyncio says nothing."""
+
+    async def send_packed_command(self, *command: Any, **more: Any) -> None:  # noqa: ANN401 - passed on
+        try:
+            await super().send_packed_command(*command, **more)
+        except RuntimeError as error:
+            raise RedisConnectionError(str(error)) from error
+
+
+class _TlsConnection(_PlainConnection, SSLConnection):
+    """The same over TLS."""
 
 
 class EvictingRedisError(RuntimeError):
@@ -27,9 +42,16 @@ def connect(url: str, **options: Any) -> Redis:  # noqa: ANN401 - passed on to r
     clustered = parts.scheme.endswith(CLUSTER) or query.get("cluster", "0") not in {"0", "false", "no"}
     others = urlencode({name: value for name, value in query.items() if name not in _OURS})
     plain = urlunsplit(parts._replace(scheme=parts.scheme.removesuffix(CLUSTER), query=others))
+    kind = _TlsConnection if parts.scheme.startswith("rediss") else _PlainConnection
     if clustered:
-        return cast("Redis", RedisCluster.from_url(plain, **options))
-    return Redis.from_url(plain, **options)
+        cluster: Any = RedisCluster.from_url(plain, **options)
+        cluster.connection_kwargs["connection_class"] = kind
+        for node in cluster.nodes_manager.startup_nodes.values():
+            node.connection_class = kind
+        return cast("Redis", cluster)
+    client = Redis.from_url(plain, **options)
+    client.connection_pool.connection_class = kind
+    return client
 
 
 async def refuse_eviction(redis: Redis) -> None:

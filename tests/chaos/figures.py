@@ -1,8 +1,9 @@
-"""What faults cost: the longest gaps between verdicts, and the memory of every role."""
+"""What faults cost: the longest gaps between verdicts, how fast a backlog went, what HTTP answered, memory."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -23,6 +24,29 @@ WITH times AS (
 )
 SELECT partition, since, until FROM gaps WHERE until >= $1 AND since <= $2 ORDER BY until - since DESC LIMIT 1
 """
+
+
+# What was taken in while something was down, and how long it took to decide it once that was back.
+_BACKLOG: Final = """
+SELECT coalesce(sum(events), 0)::bigint AS events,
+    extract(epoch FROM max(committed_at) - greatest(min(committed_at), $2))::float8 AS seconds
+FROM verdicts WHERE accepted_at BETWEEN $1 AND $2 AND committed_at > $2
+"""
+
+
+class Backlog(msgspec.Struct, frozen=True, kw_only=True):
+    """Events that were taken in while a fault lasted and decided after it, and in how many seconds."""
+
+    fault: str
+    events: int
+    seconds: float
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """One answer of the gateway's ingest; status 0 stands for none."""
+
+    at_us: int
+    status: int
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +74,22 @@ async def gaps_of(connection: Any, hurts: Sequence[Hurt]) -> list[Gap]:
         longest = (row["until"] - row["since"]).total_seconds()
         gaps.append(Gap(fault=hurt.name, longest_s=longest, after_s=max(0.0, (row["until"] - mended).total_seconds())))
     return gaps
+
+
+async def backlogs_of(connection: Any, hurts: Sequence[Hurt]) -> list[Backlog]:
+    """Of each time that something was down, how fast the backlog went."""
+    backlogs = []
+    for hurt in hurts:
+        row = await connection.fetchrow(_BACKLOG, _time(hurt.began_us), _time(hurt.mended_us))
+        if hurt.name.startswith("down-") and row["events"]:
+            backlogs.append(Backlog(fault=hurt.name, events=row["events"], seconds=max(row["seconds"], 0.001)))
+    return backlogs
+
+
+def answers_of(path: Path) -> list[Answer]:
+    """What HTTP answered, in order."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [Answer(at_us=int(at), status=int(status)) for at, _, status in (line.partition("\t") for line in lines)]
 
 
 class Memory:

@@ -14,10 +14,13 @@ import asyncpg
 import msgspec
 
 from loadtests.ledger import Verification
+from tests.chaos.faults import Hurt
+from tests.chaos.figures import Answer
 from tests.chaos.receiver import Notice, names
 from tests.chaos.stories import ALERTNAME, Partition
 
 EXAMPLES: Final = 5
+_GRACE_US: Final = 3_000_000
 OPEN_STATES: Final = frozenset({"due", "sending"})
 
 NOTICES: Final = "L6 no notice lost"
@@ -26,6 +29,7 @@ ORDER: Final = "L8 order of each target"
 TABLES: Final = "L9 tables equal a rebuild"
 TOGETHER: Final = "L10 same input, same incidents"
 COUNTERS: Final = "L11 counters add up"
+INGEST: Final = "ingest stays open, and honest"
 INCIDENTS: Final = "L4 incidents count their links"
 
 
@@ -130,13 +134,13 @@ def _lost(notices: Sequence[Notice], tasks: Sequence[Task], firing: Mapping[str,
         elif task.state == "sent" and task.id not in taken:
             yield f"{task.id} counts as sent and was never taken"
     given_up = {task.group for task in tasks if task.state == "failed"}
-    last: dict[str, str] = {notice.group: notice.firing for notice in notices if notice.taken}
+    group_of = {task.id: task.group for task in tasks}
+    last = {group_of.get(notice.key, ""): notice.firing for notice in notices if notice.taken}
     for group, now in firing.items():
         told = last.get(group, "")
         if told != now and group not in given_up:
             yield f"{group}: {'other alerts fire' if now and told else 'firing' if now else 'the end'} was never told"
-    known = {task.id for task in tasks}
-    yield from (f"{notice.key} is no notice of ours" for notice in notices if notice.key not in known)
+    yield from (f"{notice.key} is no notice of ours" for notice in notices if notice.key not in group_of)
 
 
 def _repeats(notices: Sequence[Notice]) -> int:
@@ -212,6 +216,23 @@ def of_incidents(by_links: Mapping[str, Mapping[str, Any]], said: Sequence[Mappi
             if one[name] != row.get(name)
         ]
     return found(INCIDENTS, wrong, f"{len(by_links):,} incidents, {len(said):,} of them by the API")
+
+
+def of_ingest(answers: Sequence[Answer], hurts: Sequence[Hurt], down_s: float) -> Finding:
+    """While one broker is there everything is taken, whatever else is down; while none is, nothing is."""
+    wrong, seen = [], 0
+    for hurt in hurts:
+        if not hurt.name.startswith("down-") or hurt.name == "down-rabbitmq":
+            continue
+        none_is_there = hurt.name == "down-brokers"
+        since = hurt.began_us + _GRACE_US
+        until = hurt.began_us + int(down_s * 1e6) if none_is_there else hurt.mended_us
+        statuses = [one.status for one in answers if since <= one.at_us <= until]
+        seen += len(statuses)
+        bad = [one for one in statuses if (one not in {429, 503} if none_is_there else not 200 <= one < 300)]
+        if bad:
+            wrong.append(f"{hurt.name}: {len(bad)} of {len(statuses)} answers were {sorted(set(bad))}")
+    return found(INGEST, wrong, f"{seen:,} answers while something was down")
 
 
 async def sums_of(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[str, int]:

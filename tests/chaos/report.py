@@ -19,6 +19,12 @@ def show(account: Account) -> None:
     console = Console(width=None if Console().is_terminal else _WIDTH, highlight=False)
     console.print(_faults(account))
     console.print(_laws(account))
+    for backlog in account.backlogs:
+        rate = backlog.events / backlog.seconds
+        console.print(
+            f"{backlog.fault}: {backlog.events:,} events that came meanwhile were decided in {backlog.seconds:.1f} s, "
+            f"{rate:,.0f}/s, {rate / account.plan.rate:.1f} times the live rate"
+        )
     memory = ", ".join(f"{role} {peak:.0f}" for role, peak in sorted(account.memory.items()))
     console.print(f"most memory in MiB: {memory}; drained {account.drain_s:.1f} s after the last event")
     if account.not_shown:

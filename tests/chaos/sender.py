@@ -245,8 +245,10 @@ class Sender:
         if letter is None:
             return  # a copy of an event that went with it
         self.ledger.told(event_id, letter.first_us, Outcome.CONFIRMED if ok else Outcome.REFUSED)
-        if letter.telling is not None:
+        if letter.telling is not None and ok:
             letter.telling.confirmed()
+        elif letter.telling is not None:
+            self.backlog.append(letter)
 
     def _cut(self) -> None:
         """The connection is gone: what was not confirmed is unknown, and some of it is sent again."""

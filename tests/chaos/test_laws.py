@@ -11,7 +11,8 @@ import pytest
 
 from loadtests.ledger_file import Outcome
 from tests.chaos import laws, tables
-from tests.chaos.faults import FAULTS, chosen
+from tests.chaos.faults import FAULTS, Hurt, chosen
+from tests.chaos.figures import Answer
 from tests.chaos.laws import Finding, Task
 from tests.chaos.receiver import LOST, Notice, names, noted, notices_of
 from tests.chaos.sender import LedgerFile, known
@@ -100,6 +101,18 @@ def test_counters_add_up_or_are_red() -> None:
     assert not laws.of_counters(sums | {"received": 10}, 7, None).holds
     assert not laws.of_counters(sums, 8, None).holds
     assert not laws.of_counters(sums, 7, {"new": 4}).holds
+
+
+def test_ingest_is_open_while_a_broker_is_there_and_closed_while_none_is() -> None:
+    away = Hurt(name="down-kafka", what="", began_us=0, mended_us=10_000_000)
+    both = msgspec.structs.replace(away, name="down-brokers")
+    taken, again = Answer(at_us=5_000_000, status=202), Answer(at_us=5_000_000, status=429)
+    early = Answer(at_us=1_000_000, status=503)
+    assert laws.of_ingest([early, taken], [away], 8).holds
+    assert not laws.of_ingest([again], [away], 8).holds
+    assert laws.of_ingest([again], [both], 8).holds
+    assert not laws.of_ingest([taken], [both], 8).holds
+    assert laws.of_ingest([again], [msgspec.structs.replace(away, name="kill-kafka")], 8).holds
 
 
 PULSE = [1, b"c", True, 1, 5, "event", "starts", None, None, "first", "last", 7, 40, 7, "row", -1, False]

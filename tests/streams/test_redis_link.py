@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import AuthenticationError
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -28,6 +29,21 @@ from tests.streams.redis_servers import answering, cluster, pair_of_ports, serve
 )
 def test_an_address_says_whether_it_is_a_cluster(url: str, kind: type) -> None:
     assert type(connect(url)) is kind
+
+
+def test_a_connection_that_is_cut_is_a_connection_error_on_uvloop_too(redis_url: str) -> None:
+    async def cut() -> None:
+        redis = connect(redis_url)
+        pool: Any = redis.connection_pool
+        connection = await pool.get_connection()
+        connection._writer.transport.abort()
+        await asyncio.sleep(0)
+        with pytest.raises(RedisConnectionError):
+            await connection.send_packed_command(b"PING", check_health=False)
+        assert await redis.ping()
+        await redis.aclose()
+
+    uvloop.run(cut())
 
 
 async def test_a_cluster_keeps_tables_with_their_marks(tmp_path: Path) -> None:
