@@ -167,17 +167,10 @@ def topics() -> None:
 @main.command("accept-new-log")
 def accept_new_log() -> None:
     """Follow Kafka's present log although another one was followed before: what the old one still held is lost."""
-    from sinks import postgres  # noqa: PLC0415 - each command loads only what it needs
-    from streams.topic_admin import log_id  # noqa: PLC0415 - each command loads only what it needs
+    from agents.new_log import accept  # noqa: PLC0415 - each command loads only what it needs
 
     async def job(settings: Settings) -> None:
-        conn = await asyncpg.connect(settings.database_url)
-        try:
-            present = await log_id(settings)
-            await postgres.register_log(conn, present, forgets=True, by="operator")
-        finally:
-            await conn.close()
-        click.echo(f"following {present}; restart the workers")
+        click.echo(await accept(settings))
 
     _tell(job)
 

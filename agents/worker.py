@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 import asyncpg
 import structlog
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
 from faust.contrib.asgi import faust_app_running
 from faust.streams import Stream
 from faust.types import TP, StreamT
@@ -21,6 +22,7 @@ from redis.exceptions import RedisError
 from agents.dedup import DedupLogic
 from agents.incidents import IncidentsLogic
 from agents.loading import Loader, LogLostError
+from agents.log_watch import LogWatch, Owned
 from agents.step import Logic, Outgoing, Partition, StepRunner
 from agents.timers import Clock, Timers
 from sinks import config_rows, migrate, postgres
@@ -42,6 +44,7 @@ GARBAGE_AFTER: Final = 50_000
 JOIN_SECONDS: Final = 5.0
 STALL_SECONDS: Final = 15.0
 REBALANCE_SECONDS: Final = 30.0
+LOG_LOOK_SECONDS: Final = 2.0
 KEEP_SECONDS: Final = 3600.0
 KEEP_AGAIN_SECONDS: Final = 60.0
 NAMES: Final = {ALERTS: "dedup", INPUTS: "incidents"}
@@ -93,7 +96,8 @@ class Worker:
         await refuse_eviction(self.redis)
         async with self.pool.acquire() as conn:
             await migrate.check(conn)
-            self.log_id = await current_log(self.settings)
+            cluster = await current_log(self.settings)
+            self.log_id = next(iter(await postgres.lives_of(conn, cluster)), cluster)
             forgets = bool(self.settings.log_generation)
             await postgres.register_log(conn, self.log_id, forgets=forgets)
 
@@ -117,6 +121,7 @@ class Worker:
             *(runner.run() for runner in self.runners.values()),
             *(timer.run() for timer in timers),
             self._watch(),
+            self._watch_log(),
             self._keep_days(),
         ]
         tasks = [asyncio.create_task(loop) for loop in loops]
@@ -253,6 +258,30 @@ class Worker:
                 for table in runner.tables.tables:
                     views = runner.tables.views.values()
                     metrics.table_entries.labels(table).set(sum(len(view.tables[table]) for view in views))
+
+    async def _watch_log(self) -> None:
+        """End where Kafka no longer has what was applied. A broker that forgets is watched by its supervisor."""
+        watch = LogWatch()
+        while not self.settings.log_generation:
+            await asyncio.sleep(LOG_LOOK_SECONDS)
+            try:
+                async with asyncio.timeout(LOG_LOOK_SECONDS):
+                    cluster = await self.producer.client.fetch_all_metadata()
+            except (KafkaError, OSError, TimeoutError):
+                continue
+            names = {topic: topic_name(self.settings.app_prefix, topic) for topic in self.runners}
+            shown = {topic: len(cluster.partitions_for_topic(name) or ()) for topic, name in names.items()}
+            if flaw := watch.look(shown, self._owned(names)):
+                self._fail(LogLostError(flaw))
+
+    def _owned(self, names: Mapping[str, str]) -> list[Owned]:
+        assigned = self.app.consumer.assignment()
+        return [
+            Owned(topic, number, partition.view.offset, self.app.consumer.highwater(source))
+            for topic, runner in self.runners.items()
+            for number, partition in runner.partitions.items()
+            if (source := TP(names[topic], number)) in assigned
+        ]
 
     async def _ping_redis(self) -> object:
         return await self.redis.ping()

@@ -33,6 +33,16 @@ SELECT $1, $2 FROM known WHERE n = 0 OR $3
 ON CONFLICT DO NOTHING
 """
 
+# The lives of one cluster's log, the newest first: the first has the cluster's name, later ones a number behind it.
+_LIVES: Final = """
+SELECT log_id FROM log_lives WHERE log_id = $1 OR starts_with(log_id, $1 || '#') ORDER BY accepted_at DESC
+"""
+
+# How far each partition is on one life of the log, where anything was applied.
+_APPLIED: Final = """
+SELECT topic, partition, applied FROM stream_progress WHERE log_id = $1 AND applied >= 0 ORDER BY topic, partition
+"""
+
 # Takes partitions over: the next epoch of each, carrying time and configuration over from earlier logs.
 _CLAIM: Final = """
 INSERT INTO stream_progress AS mine (log_id, topic, partition, epoch, config_version, watermark)
@@ -139,6 +149,16 @@ async def register_log(conn: Connection, log_id: str, *, forgets: bool, by: str 
             f"Kafka's log {log_id} is not the one this database has followed. If its records are gone for good, "
             f"run: incidents accept-new-log"
         )
+
+
+async def lives_of(conn: Connection, cluster: str) -> list[str]:
+    """The lives of a cluster's log that were followed, the newest first; one that is new has none."""
+    return [row["log_id"] for row in await conn.fetch(_LIVES, cluster)]
+
+
+async def applied_on(conn: Connection, log_id: str) -> dict[tuple[str, int], int]:
+    """The last offset applied of each topic and partition."""
+    return {(row["topic"], row["partition"]): row["applied"] for row in await conn.fetch(_APPLIED, log_id)}
 
 
 async def streamed(conn: Connection, query: str, *arguments: object) -> AsyncIterator[list["asyncpg.Record"]]:

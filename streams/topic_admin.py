@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from itertools import chain
 from typing import Any, Final
 
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
 
@@ -90,6 +91,23 @@ async def log_id(settings: Settings) -> str:
     if not cluster:
         raise BrokerError(f"the broker at {settings.kafka_url} does not name its cluster")
     return f"{cluster}/{settings.log_generation}" if settings.log_generation else str(cluster)
+
+
+async def log_bounds(settings: Settings, topics: Iterable[str]) -> dict[tuple[str, int], tuple[int, int]]:
+    """(first, next) offset of each partition that the broker has of these topics."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka_url, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        found: dict[tuple[str, int], tuple[int, int]] = {}
+        cluster = await consumer._client.fetch_all_metadata()  # noqa: SLF001 - a consumer asks only for its own topics
+        for topic in topics:
+            name = topic_name(settings.app_prefix, topic)
+            places = [TopicPartition(name, number) for number in cluster.partitions_for_topic(name) or ()]
+            first, end = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
+            found.update({(topic, place.partition): (first[place], end[place]) for place in places})
+        return found
+    finally:
+        await consumer.stop()
 
 
 def _configs(topic: Topic, replication: int) -> dict[str, str]:
