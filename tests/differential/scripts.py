@@ -217,6 +217,8 @@ class _Author:
         if starts is None:
             starts = chance.choice([None, None, at, self._begun.get(place, at)])
         ends = chance.choice([None, None, FAR, FAR, at + LAG + 2 * chance.randint(1, 3)])
+        if self._reloads and starts is None and ends is not None:
+            starts = at  # an end without a start is the start too: a reload would take it for too young
         self._begun[place] = at if starts is None else starts
         text = {"summary": chance.choice(["it is slow", "it is slow", "it is down"]), "runbook": "r"}
         return Pushed(labels=self._pool[place], annotations=text, starts=starts, ends=ends)

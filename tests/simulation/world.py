@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+import msgspec
+
 from agents.dedup import AlertsPartition
 from agents.group_partition import InputsPartition
+from agents.rules.dedup import AlertState
 from agents.step import Outgoing, Partition
 from sinks.message import read_notice, webhook_body
 from sinks.task_rows import Notice, Task
@@ -116,6 +119,16 @@ class World:
             self.now = max(self.now, due)
             self._tick()
         self.now = max(self.now, until)
+
+    def firing(self) -> set[tuple[tuple[str, str], ...]]:
+        """The label sets of all alerts that fire."""
+        found = set()
+        for dedup in self.first:
+            for identity, pulse in dedup.pulses.items():
+                if pulse.firing:
+                    state = msgspec.msgpack.decode(dedup.view.tables["alerts"][identity], type=AlertState)
+                    found.add(tuple(sorted(codec.decode_body(state.body).labels.items())))
+        return found
 
     def _next(self) -> float | None:
         partitions: list[Partition] = [stage.partition for stage in self.first]
