@@ -81,7 +81,7 @@ class _Logs:
         return False
 
 
-def _matches(value: str, wanted: str, regex: bool) -> bool:  # noqa: FBT001 - as a silence has it
+def _matches(value: str, wanted: str, regex: bool) -> bool:
     return bool(re.fullmatch(wanted, value)) if regex else value == wanted
 
 

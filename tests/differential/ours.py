@@ -1,0 +1,76 @@
+"""Our own system, running whole, playing scripts."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+from aiohttp import ClientSession
+
+from embedded.roles import ROLES
+from embedded.stack import Stack
+from streams.settings import PREFIX
+from tests.differential.batches import Batch
+from tests.differential.oracle import TooBusyError
+from tests.differential.play import Collector, Player
+from tests.differential.scripts import Script, config
+
+PARTITIONS: Final = 4
+_BEHIND: Final = """
+SELECT count(*) FILTER (WHERE p.config_version = c.version) AS informed
+FROM stream_progress p, (SELECT max(version) AS version FROM config_versions) c
+WHERE p.topic IN ('alerts', 'incident-inputs') AND strpos(p.log_id, $1) > 0
+"""
+
+
+@asynccontextmanager
+async def running(folder: Path, rules: str, **settings: object) -> AsyncIterator[Stack]:
+    """The whole system with these rules, which every partition knows; RabbitMQ is left out."""
+    path = folder / "rules.yml"
+    path.write_text(rules, encoding="utf-8")
+    overrides: dict[str, Any] = {"config": path, "partitions": PARTITIONS, **settings}
+    async with Stack(folder / "data", overrides, roles=ROLES, rabbitmq=False) as stack:
+        await informed(stack)
+        yield stack
+
+
+async def informed(stack: Stack, least: int = 1) -> None:
+    """Wait until every partition has applied the newest rules, of which there are at least so many."""
+    conn = await asyncpg.connect(stack.endpoints["postgres"])
+    try:
+        async with asyncio.timeout(60):
+            while True:
+                known = await conn.fetchval("SELECT count(*) FROM config_versions")
+                rows = await conn.fetchval(_BEHIND, stack.settings.get(f"{PREFIX}LOG_GENERATION", ""))
+                if known >= least and rows == 2 * PARTITIONS:
+                    return
+                await asyncio.sleep(0.05)
+    finally:
+        await conn.close()
+
+
+async def told(folder: Path, scripts: Sequence[Script], *, strict: bool) -> dict[str, list[Batch]]:
+    """What our receivers get of these scripts.
+
+    Raises:
+        TooBusyError: try again when the machine is calmer.
+    """
+    mode = "on" if strict else "off"
+    async with (
+        Collector() as collector,
+        running(folder, config(list(scripts), collector.url), alertmanager_mode=mode) as stack,
+    ):
+        url = str(stack.endpoints["http"])
+
+        async def reload() -> None:
+            (folder / "rules.yml").write_text(config(list(scripts), collector.url, later=True), encoding="utf-8")
+            async with ClientSession(raise_for_status=True) as client:
+                await client.post(f"{url}/-/reload")
+
+        player = Player(url, scripts, reload)
+        await player.play()
+        if player.late():
+            raise TooBusyError(f"{player.latest:.2f} s behind the script")
+        return collector.batches(player.began, {one.name for one in scripts})
