@@ -37,6 +37,12 @@ chaos: $(STAMP) ## hurt a system by seed and check the laws: SECONDS, RATE, SEED
 	@$(PACKAGES) rabbitmq-server strace
 	@exec $(BIN)/python -m tests.chaos
 
+.PHONY: differential
+differential: $(STAMP) ## random scripts against the real Alertmanager and us: SCRIPTS=200, SEED, MODE=on|off|both, SIMULATED=1, REPORT=FILE
+	@$(PACKAGES) prometheus-alertmanager
+	@exec $(BIN)/python -m tests.differential $(if $(SCRIPTS),--scripts $(SCRIPTS)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(MODE),--mode $(MODE)) $(if $(SIMULATED),--simulated) $(if $(REPORT),--report $(REPORT))
+
 .PHONY: test
 test: $(STAMP) ## all tests, against real services (ARGS=..., KAFKA=apache|tansu, REQUIRE_KAFKA=1)
 	@$(PACKAGES) rabbitmq-server chromium prometheus prometheus-alertmanager

@@ -25,7 +25,7 @@ TAGS: Final = {
     "B1": "an end is told although it was muted, and what fires after it is new",
     "B3": "what ended and fired again within one interval is told as flapping",
     "5": "a group that was emptied counts as gone: the next firing waits for group_wait alone",
-    "reload": "a reload does not move the clocks of groups",
+    "reload": "a reload does not move the clocks of groups, nor show again what had ended before",
     "known": "told by us before, or repeated from then on, because of one of the others",
 }
 
@@ -119,7 +119,11 @@ def _of_theirs(theirs: Batch, logs: _Logs, earlier: set[str]) -> str:
     moved = logs.moved(theirs)
     if moved and (_near(theirs, logs.ours) or logs.muted_nearby(theirs)):
         return moved
+    if moved == "reload" and all(alert[0] == "resolved" and (alert[4] or 0) < RELOAD_AT for alert in theirs.alerts):
+        return moved
     told = all(_told_too(alert, theirs, logs.ours) for alert in theirs.alerts)
+    if moved == "reload" and told:
+        return moved
     return "known" if earlier and told else ""
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 import asyncpg
 from aiohttp import ClientSession
 
+from embedded.ports import free_port
 from embedded.roles import ROLES
 from embedded.stack import Stack
 from streams.settings import PREFIX
@@ -16,6 +17,8 @@ from tests.differential.batches import Batch
 from tests.differential.oracle import TooBusyError
 from tests.differential.play import Collector, Player
 from tests.differential.scripts import Script, config
+
+__all__ = ["free_port", "informed", "running", "told"]
 
 PARTITIONS: Final = 4
 _BEHIND: Final = """
@@ -26,12 +29,12 @@ WHERE p.topic IN ('alerts', 'incident-inputs') AND strpos(p.log_id, $1) > 0
 
 
 @asynccontextmanager
-async def running(folder: Path, rules: str, **settings: object) -> AsyncIterator[Stack]:
+async def running(folder: Path, rules: str, *, workers: int = 1, **settings: object) -> AsyncIterator[Stack]:
     """The whole system with these rules, which every partition knows; RabbitMQ is left out."""
     path = folder / "rules.yml"
     path.write_text(rules, encoding="utf-8")
     overrides: dict[str, Any] = {"config": path, "partitions": PARTITIONS, **settings}
-    async with Stack(folder / "data", overrides, roles=ROLES, rabbitmq=False) as stack:
+    async with Stack(folder / "data", overrides, workers=workers, roles=ROLES, rabbitmq=False) as stack:
         await informed(stack)
         yield stack
 

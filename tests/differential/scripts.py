@@ -125,6 +125,8 @@ class _Author:
             ]
             receivers += ({"name": f"{self._name}x", "wants": (True,)},)
         inhibit = self._inhibition() if self._silences and chance.random() < 0.3 else ()
+        if self._reloads:
+            inhibit = ()  # there a reload forgets for a moment what fires and mutes, and what is told then is chance
         later = self._later(route, receivers) if self._reloads else None
         return Script(
             name=self._name, seed=self._seed, route=route, receivers=receivers, inhibit=inhibit,

@@ -29,7 +29,7 @@ async def _played(folder: Path, scripts: list[Script]) -> Logs:
 
 @pytest.mark.parametrize("scripts", [PLAIN, RELOADED], ids=["plain", "with a reload"])
 async def test_in_its_mode_we_say_what_it_says_and_else_only_what_a_rule_accounts_for(
-    tmp_path: Path, scripts: list[Script], alertmanager: str
+    tmp_path: Path, scripts: list[Script], amtool: str
 ) -> None:
     theirs = await _played(tmp_path, scripts)
     assert sum(map(len, theirs.values())) > 2 * len(scripts)
@@ -38,7 +38,7 @@ async def test_in_its_mode_we_say_what_it_says_and_else_only_what_a_rule_account
         differences = compare(theirs[one.name], strict)
         assert not differences, f"{one.name}:\n" + "\n".join(map(str, differences))
         ours, ends = simulated.play([one], strict=False)
-        found = explain(theirs[one.name], ours, one, ends)
+        found = explain(theirs[one.name], ours[one.name], one, ends)
         unexplained = [str(item.difference) for item in found if not item.tag]
         assert not unexplained, f"{one.name}:\n" + "\n".join(unexplained)
 
