@@ -49,15 +49,20 @@ def told(batch: Batch) -> str:
 
 
 def _paired(left: list[Batch], right: list[Batch]) -> list[Difference]:
-    found, rest = [], list(right)
+    """Those that say the same first; what is left and close in time is a pair that says something else."""
+    alone, rest = [], list(right)
     for one in left:
-        near = next((other for other in rest if abs(other.at - one.at) <= WINDOW), None)
-        if near is None:
-            found.append(Difference(one, None))
-            continue
-        rest.remove(near)
-        if not _agree(one, near):
-            found.append(Difference(one, near))
+        same = next((other for other in rest if abs(other.at - one.at) <= WINDOW and _agree(one, other)), None)
+        if same is None:
+            alone.append(one)
+        else:
+            rest.remove(same)
+    found = []
+    for one in alone:
+        near = next((other for other in rest if abs(other.at - one.at) <= SLACK), None)
+        found.append(Difference(one, near))
+        if near is not None:
+            rest.remove(near)
     return [*found, *(Difference(None, other) for other in rest)]
 
 
