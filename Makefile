@@ -43,6 +43,10 @@ differential: $(STAMP) ## random scripts against the real Alertmanager and us: S
 	@exec $(BIN)/python -m tests.differential $(if $(SCRIPTS),--scripts $(SCRIPTS)) $(if $(SEED),--seed $(SEED)) \
 		$(if $(MODE),--mode $(MODE)) $(if $(SIMULATED),--simulated) $(if $(REPORT),--report $(REPORT))
 
+.PHONY: bench
+bench: $(STAMP) ## each stage alone and the whole, in alerts/s and CPU (MESSAGES=100000, SECONDS=10, REPORT=FILE)
+	@exec $(BIN)/incidents bench
+
 .PHONY: test
 test: $(STAMP) ## all tests, against real services (ARGS=..., KAFKA=apache|tansu, REQUIRE_KAFKA=1)
 	@$(PACKAGES) rabbitmq-server chromium prometheus prometheus-alertmanager

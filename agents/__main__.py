@@ -128,6 +128,19 @@ def load(endpoints: str, report: str, **chosen: Any) -> None:  # noqa: ANN401 - 
     sys.exit(_interruptible(load_somewhere(plan, _settings(), named=endpoints or None, report=report)))
 
 
+@main.command()
+@click.option("--messages", envvar="MESSAGES", default=100_000, show_default=True, help="alerts of each drain")
+@click.option("--seconds", envvar="SECONDS", default=10.0, show_default=True, help="how long HTTP is posted to")
+@click.option("--batch", envvar="BATCH", default=64, show_default=True, help="alerts a request")
+@click.option("--report", envvar="REPORT", default="", help="write the figures to this file as JSON")
+def bench(report: str, **chosen: Any) -> None:  # noqa: ANN401 - the fields of a plan
+    """Measure each stage alone and the whole, on a system of its own; Alertmanager too, where it is installed."""
+    from loadtests.bench import bench as measure  # noqa: PLC0415 - an extra that production does not install
+    from loadtests.bench_flow import BenchPlan  # noqa: PLC0415 - likewise
+
+    sys.exit(_interruptible(measure(BenchPlan(**chosen), report=report)))
+
+
 def _interruptible(job: Coroutine[Any, Any, int]) -> int:
     try:
         return asyncio.run(job)

@@ -1,5 +1,6 @@
 """The agent of `alerts`: folds repeats, writes verdicts, tells groups what changed."""
 
+import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -113,12 +114,12 @@ def event_hash(identity: str, event_id: str) -> int:
 
 def event_hashes(packed: bytes) -> tuple[int, ...]:
     """The hashes of a packed chunk."""
-    return tuple(int.from_bytes(packed[i : i + 8], "big") for i in range(0, len(packed), 8))
+    return struct.unpack(f">{len(packed) // 8}Q", packed)
 
 
-def chunk_of(at: datetime, offset: int, event_ids: Iterable[int]) -> tuple[str, bytes]:
+def chunk_of(at: datetime, offset: int, event_ids: Sequence[int]) -> tuple[str, bytes]:
     """Key and value of one record's events in the table `recent`."""
-    packed = b"".join(number.to_bytes(8, "big") for number in event_ids)
+    packed = struct.pack(f">{len(event_ids)}Q", *event_ids)
     return f"{int(at.timestamp() * 1e6)}-{offset}", codec.encode(RecentChunk(at, packed))
 
 
@@ -222,8 +223,8 @@ class DedupWork:
         self._states: dict[str, AlertState] = {}
         self._whole: dict[tuple[str, int], tuple[AlertState, Pulse]] = {}
         self._touched: dict[tuple[str, int], Pulse] = {}
-        self._verdicts: dict[tuple[int, Verdict, str, int, str], tuple[list[str], str, datetime, datetime]] = {}
-        self._sizes: dict[tuple[int, Verdict, str, int, str], int] = {}
+        self._verdicts: dict[tuple[int, Verdict, str, int, str], tuple[VerdictRow, list[str]]] = {}
+        self._keep_ids = logic.settings.verdict_event_ids
         self._counts = dict.fromkeys(Verdict, 0)
         self._told: dict[int, list[MemberChange]] = {}
         self._sources = Sources()
@@ -444,9 +445,9 @@ class DedupWork:
             return
         self._counts[Verdict.REJECTED] += 1
         reason = f"{item.field}: {item.reason}" if item.field else item.reason
-        key = (offset, Verdict.REJECTED, item.event_id, 0, reason)
-        self._verdicts[key] = ([item.event_id], batch.via, accepted_at, self._now)
-        self._sizes[key] = self._sizes.get(key, 0) + 1
+        row, ids = self._verdict(offset, Verdict.REJECTED, item.event_id, 0, reason, batch, accepted_at)
+        row.events += 1
+        ids[:] = [item.event_id]
         self._rejected.append(item)
         self.dead.append(
             DeadRow(
@@ -472,14 +473,37 @@ class DedupWork:
             self._counts[Verdict.REJECTED] -= 1
             self.replayed.append(alert.replay_of)
             reason = f"{reason}; replayed" if reason else "replayed"
-        key = (offset, verdict, alert.identity, occurrence, reason)
-        row = self._verdicts.get(key)
-        if row is None:
-            row = self._verdicts[key] = ([], batch.via, accepted_at, self._now)
-        keep = self.logic.settings.verdict_event_ids
-        if alert.replay_of or keep == "all" or (keep == "first" and not row[0]):
-            row[0].append(alert.event_id)
-        self._sizes[key] = self._sizes.get(key, 0) + 1
+        row, ids = self._verdict(offset, verdict, alert.identity, occurrence, reason, batch, accepted_at)
+        row.events += 1
+        keep = self._keep_ids
+        if keep == "all" or alert.replay_of or (keep == "first" and not ids):
+            ids.append(alert.event_id)
+
+    def _verdict(
+        self, offset: int, verdict: Verdict, about: str, occurrence: int, reason: str, batch: AlertBatch,
+        accepted_at: datetime,
+    ) -> tuple[VerdictRow, list[str]]:  # fmt: skip
+        """The row that this verdict shares with others of its record, and the event ids gathered for it."""
+        key = (offset, verdict, about, occurrence, reason)
+        found = self._verdicts.get(key)
+        if found is None:
+            refused = verdict is Verdict.REJECTED
+            row = VerdictRow(
+                self.logic.log_id,
+                self.partition.view.partition,
+                offset,
+                verdict,
+                None if refused else about,
+                None if refused else occurrence,
+                0,
+                "",
+                reason.replace("\x00", "\ufffd"),
+                batch.via,
+                accepted_at,
+                self._now,
+            )
+            found = self._verdicts[key] = (row, [])
+        return found
 
     def _tick(self, offset: int, tick: Tick) -> None:
         self._now = max(self._now, tick.due_at)
@@ -636,25 +660,9 @@ class DedupWork:
 
     def verdict_rows(self) -> list[VerdictRow]:
         """One row for each alert, verdict and record."""
-        return [
-            VerdictRow(
-                self.logic.log_id,
-                self.partition.view.partition,
-                offset,
-                verdict.value,
-                identity if verdict is not Verdict.REJECTED else None,
-                occurrence if verdict is not Verdict.REJECTED else None,
-                self._sizes[(offset, verdict, identity, occurrence, reason)],
-                alert_rows.joined(ids),
-                reason.replace("\x00", "\ufffd"),
-                via,
-                accepted_at,
-                decided_at,
-            )
-            for (offset, verdict, identity, occurrence, reason), (ids, via, accepted_at, decided_at) in (
-                self._verdicts.items()
-            )
-        ]
+        for row, ids in self._verdicts.values():
+            row.event_ids = alert_rows.joined(ids)
+        return [row for row, _ in self._verdicts.values()]
 
     def outgoing(self) -> Iterable[Outgoing]:
         """What the groups hear, what mutes them before that, and the refused events."""

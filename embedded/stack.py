@@ -141,6 +141,23 @@ class Stack:
             os.close(self._lock)
             self._lock = None
 
+    async def start_role(self, role: Role | str) -> None:
+        """Start one more process of a role, such as one that was left out at first; returns when it answers."""
+        place = sum(unit.role == role for unit in self._roles)
+        unit = RoleProcess(Role(role), place, self.logs, lambda: self.settings, many=role == Role.WORKER)
+        self._roles.append(unit)
+        await self._begin(unit)
+        self._publish()
+        self._keeper.watch(unit, unit.launch)
+
+    async def stop_role(self, role: Role | str) -> None:
+        """Stop a role's newest process; the others go on."""
+        unit = [unit for unit in self._roles if unit.role == role][-1]
+        self._roles.remove(unit)
+        await self._keeper.let_go(unit)
+        await self._end(unit, _GRACE)
+        self._publish()
+
     async def kill_all(self) -> None:
         """The last resort: everything at once."""
         await self._keeper.let_go()

@@ -98,7 +98,7 @@ async def _measure(plan: LoadPlan, endpoints: Endpoints, connection: Connection)
     reader = OutsideReader(looking)
     outside = asyncio.create_task(reader.run(await database_now(connection)))
     try:
-        ways = await _generate(plan, connection, before)
+        ways = await generate(plan, connection, before)
         began = time.monotonic()
         confirmed = sum(way.confirmed for way in ways)
         drained = await _drained(connection, before, confirmed)
@@ -118,7 +118,12 @@ async def _measure(plan: LoadPlan, endpoints: Endpoints, connection: Connection)
     )
 
 
-async def _generate(plan: LoadPlan, connection: Connection, before: Sums) -> tuple[GeneratorFigures, ...]:
+async def generate(plan: LoadPlan, connection: Connection, before: Sums) -> tuple[GeneratorFigures, ...]:
+    """Run the generator in a process of its own, with a line each second; its figures of each way.
+
+    Raises:
+        GeneratorError: it ended early.
+    """
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "locust", "-f", str(_FILE), "--headless", "--only-summary", "--skip-log-setup",
         "--stop-timeout", "30",

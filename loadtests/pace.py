@@ -5,7 +5,7 @@ import json
 import sys
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -54,7 +54,7 @@ class WayAccount:
         return figures
 
 
-def quantiles(microseconds: "array[int]") -> dict[str, float]:
+def quantiles(microseconds: Iterable[int]) -> dict[str, float]:
     """p50, p95, p99, p99.9 and the worst, in milliseconds."""
     ordered = sorted(microseconds) or [0]
     last = len(ordered) - 1

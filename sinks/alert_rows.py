@@ -189,6 +189,9 @@ async def bury(conn: Connection, rows: Sequence[DeadRow]) -> None:
 
 def joined(event_ids: Sequence[str]) -> str:
     """Event ids as one text; the separator inside an id becomes U+FFFD."""
+    text = "\x1f".join(event_ids)
+    if text.count("\x1f") < max(1, len(event_ids)):
+        return text
     return "\x1f".join(event_id.replace("\x1f", "\ufffd") for event_id in event_ids)
 
 

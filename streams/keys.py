@@ -43,10 +43,15 @@ def fingerprint(labels: Mapping[str, str]) -> str:
     (prometheus/common `model/signature.go`).
     """
     value = _FNV_OFFSET
-    for name in sorted(labels):
-        for part in (name, labels[name]):
-            for byte in part.encode("utf-8", "surrogatepass") + b"\xff":
-                value = ((value ^ byte) * _FNV_PRIME) & _MASK
+    parts = [part.encode("utf-8", "surrogatepass") for name in sorted(labels) for part in (name, labels[name])]
+    data = b"\xff".join([*parts, b""])
+    # Four bytes a turn: what is cut off to 64 bits later is a longer number meanwhile, and fewer operations.
+    rest = len(data) & ~3
+    turns = iter(data[:rest])
+    for a, b, c, d in zip(turns, turns, turns, turns, strict=True):
+        value = ((((((((value ^ a) * _FNV_PRIME) ^ b) * _FNV_PRIME) ^ c) * _FNV_PRIME) ^ d) * _FNV_PRIME) & _MASK
+    for byte in data[rest:]:
+        value = ((value ^ byte) * _FNV_PRIME) & _MASK
     return f"{value:016x}"
 
 
