@@ -20,4 +20,8 @@ class TemplateError(ValueError):
 
 
 class ValueProblemError(Exception):
-    """Raised below the evaluator, which adds where it happened."""
+    """Raised below the evaluator, which adds where it happened. `always`: as in TemplateError."""
+
+    def __init__(self, reason: str, *, always: bool = False) -> None:
+        super().__init__(reason)
+        self.always = always

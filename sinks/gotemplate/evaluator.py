@@ -82,7 +82,7 @@ class Evaluator:
             self._body(template, data)
             self._writer.finish()
         except ValueProblemError as error:
-            raise TemplateError(self._source, self._line, str(error)) from error
+            raise TemplateError(self._source, self._line, str(error), always=error.always) from error
         except RecursionError as error:
             raise TemplateError(self._source, self._line, "is nested too deeply") from error
 

@@ -288,9 +288,12 @@ def called(name: str, method: Method, values: list[Any]) -> Any:  # noqa: ANN401
     many = params.pop().removesuffix("...") if params and params[-1].endswith("...") else None
     if len(values) < len(params) or (many is None and len(values) > len(params)):
         raise ValueProblemError(
-            f"wrong number of args for {name}: want {'at least ' if many else ''}{len(params)} got {len(values)}"
+            f"wrong number of args for {name}: want {'at least ' if many else ''}{len(params)} got {len(values)}",
+            always=True,
         )
     for value, param in zip(values, [*params, *[many or ""] * (len(values) - len(params))], strict=True):
         if not _CHECKS[param](value):
-            raise ValueProblemError(f"wrong type for value; expected {_GO.get(param, param)}; got {type_name(value)}")
+            raise ValueProblemError(
+                f"wrong type for value; expected {_GO.get(param, param)}; got {type_name(value)}", always=True
+            )
     return method.run(*values)

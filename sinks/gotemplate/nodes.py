@@ -1,5 +1,6 @@
 """A template as a tree: frozen records that the parser makes and the evaluator walks."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -100,6 +101,16 @@ class Call(Node, frozen=True):
 
 
 Nodes = tuple[Node, ...]
+
+
+def calls_of(body: Nodes) -> Iterator[Call]:
+    """Every call of another template, wherever it stands."""
+    for node in body:
+        if isinstance(node, Call):
+            yield node
+        elif isinstance(node, Branch):
+            yield from calls_of(node.body)
+            yield from calls_of(node.otherwise)
 
 
 class Template(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ from sinks.gotemplate.errors import TemplateError
 from sinks.gotemplate.escaping import Escaping, refuse_scripts
 from sinks.gotemplate.evaluator import Evaluator, Plain
 from sinks.gotemplate.functions import FUNCTIONS
-from sinks.gotemplate.nodes import Template
+from sinks.gotemplate.nodes import Template, calls_of
 from sinks.gotemplate.parser import parse
 
 MAX_TEXTS: Final = 1000
@@ -41,9 +41,10 @@ class Templates:
         Raises:
             TemplateError: it cannot.
         """
-        _, known = self._read(text, name)
+        own, known = self._read(text, name)
+        refuse_unknown(own, known)
         if html:
-            refuse_scripts(self._parsed[text][0], known)
+            refuse_scripts(own, known)
 
     def render(
         self,
@@ -83,6 +84,25 @@ class Templates:
     def _define(known: dict[str, Template], name: str, template: Template) -> None:
         if name not in known or not template.empty:
             known[name] = template
+
+
+def refuse_unknown(template: Template, known: Mapping[str, Template]) -> None:
+    """Refuse a template that calls one which is not there, itself or through others.
+
+    Raises:
+        TemplateError: it does.
+    """
+    seen: set[str] = set()
+    waiting = [template]
+    while waiting:
+        one = waiting.pop()
+        for call in calls_of(one.body):
+            if call.name not in known:
+                reason = f"template {call.name!r} not defined"
+                raise TemplateError(one.source, call.line, reason, "define it or correct the name", always=True)
+            if call.name not in seen:
+                seen.add(call.name)
+                waiting.append(known[call.name])
 
 
 @cache
