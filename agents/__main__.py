@@ -193,21 +193,21 @@ def accept_new_log() -> None:
 @click.option(
     "--labels", "-l", multiple=True, metavar="NAME=VALUE", help="show the routes an alert with these labels takes"
 )
-def check_config(path: Path, labels: tuple[str, ...]) -> None:
-    """Read a rules file and say what is wrong with it: line, field, reason, remedy."""
-    from agents.rules import routing  # noqa: PLC0415 - each command loads only what it needs
-    from streams.rules_config import ConfigError, load  # noqa: PLC0415 - each command loads only what it needs
-    from streams.rules_files import Disk  # noqa: PLC0415 - likewise
+@click.option("--json", "as_json", is_flag=True, help="the same as JSON")
+def check_config(path: Path, labels: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001 - click passes options so
+    """Read a rules file and say everything that is wrong with it: line, field, reason, remedy.
 
-    try:
-        config = load(path.read_text(encoding="utf-8"), files=Disk(path.parent))
-    except (ConfigError, UnicodeDecodeError) as error:
-        raise click.ClickException(f"{path}: {error}") from error
-    click.echo(f"{path}: {sum(1 for _ in config.route.walk())} routes, {len(config.receivers)} receivers")
-    if labels:
-        pairs = dict(label.partition("=")[::2] for label in labels)
-        for route in routing.routes_for(config.route, pairs):
-            click.echo(f"  {route.id} -> {route.receiver}, group {routing.group_labels(route, pairs)}")
+    Exit codes: 0 it can be used, 1 it cannot, 2 the command was not understood.
+    """
+    from agents import check_config as checking  # noqa: PLC0415 - each command loads only what it needs
+    from streams import codec  # noqa: PLC0415 - likewise
+
+    report = checking.report_on(path, checking.labels_of(labels), datetime.now(UTC))
+    if as_json:
+        click.echo(codec.to_json(report))
+    else:
+        checking.show(report)
+    sys.exit(0 if report.ok else 1)
 
 
 @main.group()

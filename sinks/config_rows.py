@@ -27,6 +27,9 @@ BY_VERSION: Final = "SELECT version, body, files FROM config_versions WHERE vers
 # The version applied last.
 NEWEST: Final = "SELECT version, body, files FROM config_versions ORDER BY version DESC LIMIT 1"
 
+# Its number.
+NEWEST_VERSION: Final = "SELECT coalesce(max(version), 0) FROM config_versions"
+
 # Partitions of the newest log that have not applied a version.
 BEHIND: Final = """
 SELECT topic, partition FROM stream_progress

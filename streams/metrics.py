@@ -150,6 +150,13 @@ template_failures = Counter("incidents_template_failures", "Texts left empty bec
 notifications_due = Gauge("incidents_notifications_due", "Tasks that are due and not finished.")
 notifications_oldest_seconds = Gauge("incidents_notifications_oldest_seconds", "Age of the oldest due task.")
 
+config_last_reload_successful = Gauge(
+    "incidents_config_last_reload_successful", "1 if the rules file was good when it was last read, else 0."
+)
+config_last_reload_success_timestamp_seconds = Gauge(
+    "incidents_config_last_reload_success_timestamp_seconds", "When the rules file was last read and good [s]."
+)
+
 loop_lag_seconds = Gauge("incidents_loop_lag_seconds", "How late the event loop woke, last measured.")
 part_up = _declared(Gauge("incidents_part_up", "1 while a part that this role uses answers.", ("part",)), PARTS)
 live_clients = Gauge("incidents_live_clients", "Pages that listen for live changes.")

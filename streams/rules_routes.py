@@ -1,14 +1,17 @@
 """The route tree of a rules file; which route an alert takes is decided by `agents.rules.routing`."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import timedelta
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 import msgspec
 
 from streams.rules_conditions import matchers_of
 from streams.rules_matchers import Matcher, text_of
 from streams.rules_yaml import MAX_DEPTH, Node, Problems
+
+T = TypeVar("T")
 
 MAX_ROUTES: Final = 20_000
 _MUTES: Final = ("mute_time_intervals", "active_time_intervals")
@@ -80,20 +83,19 @@ class Tree:
     def _route(
         self, fields: dict[str, Node], parent: Route, route_id: str, matchers: tuple[Matcher, ...], depth: int
     ) -> Route:
+        read = partial(self._read, fields)
         own = Route(
             id=route_id,
-            receiver=self._receiver(fields["receiver"]) if "receiver" in fields else parent.receiver,
-            group_by=_group_by(fields["group_by"], parent.group_by) if "group_by" in fields else parent.group_by,
-            group_wait=fields["group_wait"].duration() if "group_wait" in fields else parent.group_wait,
-            group_interval=positive(fields["group_interval"]) if "group_interval" in fields else parent.group_interval,
-            repeat_interval=positive(fields["repeat_interval"])
-            if "repeat_interval" in fields
-            else parent.repeat_interval,
+            receiver=read("receiver", self._receiver, parent.receiver),
+            group_by=read("group_by", partial(_group_by, parent.group_by), parent.group_by),
+            group_wait=read("group_wait", Node.duration, parent.group_wait),
+            group_interval=read("group_interval", positive, parent.group_interval),
+            repeat_interval=read("repeat_interval", positive, parent.repeat_interval),
             matchers=matchers,
-            continue_=fields["continue"].flag() if "continue" in fields else False,
+            continue_=read("continue", Node.flag, otherwise=False),
             routes=(),
-            mute_time_intervals=self._times(fields, "mute_time_intervals"),
-            active_time_intervals=self._times(fields, "active_time_intervals"),
+            mute_time_intervals=read("mute_time_intervals", self._times, ()),
+            active_time_intervals=read("active_time_intervals", self._times, ()),
         )
         if "routes" not in fields:
             return own
@@ -114,15 +116,21 @@ class Tree:
                 taken.add(route_id)
                 yield self._route(fields, parent, route_id, matchers, depth)
 
+    def _read(self, fields: dict[str, Node], key: str, read: Callable[[Node], T], otherwise: T) -> T:
+        if key in fields:
+            with self._problems.noted():
+                return read(fields[key])
+        return otherwise
+
     def _receiver(self, node: Node) -> str:
         name = node.filled()
         if name not in self._receivers:
             raise node.error(f"no receiver is named {name!r}", "name one from `receivers`")
         return name
 
-    def _times(self, fields: dict[str, Node], key: str) -> tuple[str, ...]:
+    def _times(self, node: Node) -> tuple[str, ...]:
         names: list[str] = []
-        for item in fields[key].items() if key in fields else []:
+        for item in node.items():
             name = item.filled()
             if name not in self._intervals:
                 raise item.error(f"no time interval is named {name!r}", "name one from `time_intervals`")
@@ -130,7 +138,7 @@ class Tree:
         return tuple(names)
 
 
-def _group_by(node: Node, inherited: tuple[str, ...] | None) -> tuple[str, ...] | None:
+def _group_by(inherited: tuple[str, ...] | None, node: Node) -> tuple[str, ...] | None:
     names: list[str] = []
     for item in node.items():
         name = item.filled()

@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # The load comes from outside, over the senders' formats, and reads what was committed.
     "loadtests": ("loadtests", "embedded", "streams.settings", "streams.records"),
 }
-ROW_MODULES = ("_rows", "_reads", ".postgres", ".outcome", ".migrate")
+ROW_MODULES = (".template_check", "_rows", "_reads", ".postgres", ".outcome", ".migrate")
 
 
 def modules() -> list[str]:

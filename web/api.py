@@ -42,6 +42,7 @@ from web.live import Live
 from web.openapi import openapi
 from web.page import page_routes
 from web.picture import Painter
+from web.reloading import Reloader, reload
 from web.silence_store import SilenceStore
 from web.table_views import TableEntry, TablesView, TableViews
 
@@ -184,13 +185,18 @@ async def stream(state: State, request: Request[Any, Any, Any]) -> Stream:
 
 
 def build(
-    settings: Settings, database: Database, live: Live, tables_view: TableViews, announcer: SilenceAnnouncer
+    settings: Settings,
+    database: Database,
+    live: Live,
+    tables_view: TableViews,
+    announcer: SilenceAnnouncer,
+    reloader: Reloader,
 ) -> Litestar:
     """The Litestar app over its parts."""
     return Litestar(
         route_handlers=[
             incidents, incident, timeline, alerts, tables, table_entry, totals, stream, openapi, _alertmanager(),
-            *silences.ROUTES, *page_routes(),
+            reload, *silences.ROUTES, *page_routes(),
         ],
         exception_handlers=problems.HANDLERS,
         before_request=refuse_foreign,
@@ -201,6 +207,7 @@ def build(
                 "live": live,
                 "tables": tables_view,
                 "announcer": announcer,
+                "reloader": reloader,
                 "silences": SilenceStore(database),
                 "painter": Painter(),
             }

@@ -1,6 +1,7 @@
 """The rules file on its way to the workers: checked, kept in Postgres, announced until applied."""
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from sinks import config_rows
+from sinks import config_rows, template_check
 from streams import codec
 from streams.records import ConfigChanged
 from streams.rules_config import ConfigError, load
@@ -33,11 +34,19 @@ class Rules(msgspec.Struct, frozen=True):
     files: Files
 
 
+class RulesError(SettingsError):
+    """Raised for a rules file that cannot be used; `found` has each complaint."""
+
+    def __init__(self, message: str, found: tuple[ConfigError, ...] = ()) -> None:
+        super().__init__(message)
+        self.found = found
+
+
 def read_rules(settings: Settings) -> Rules | None:
-    """The rules file, checked whole; None when there is none.
+    """The rules file, checked whole with its templates; None when there is none.
 
     Raises:
-        SettingsError: the file cannot be read or used; the message names line, field and remedy.
+        RulesError: the file cannot be read or used; the message names line, field and remedy.
     """
     if not settings.config:
         return None
@@ -45,10 +54,17 @@ def read_rules(settings: Settings) -> Rules | None:
     disk = Disk(path.parent)
     try:
         text = path.read_text(encoding="utf-8")
-        load(text, files=disk)
-    except (OSError, UnicodeDecodeError, ConfigError) as error:
-        raise SettingsError(f"INCIDENTS_CONFIG={settings.config}: {error}") from error
+        template_check.check(load(text, files=disk))
+    except ConfigError as error:
+        more = f" (and {len(error.others)} more)" if error.others else ""
+        raise RulesError(f"INCIDENTS_CONFIG={settings.config}: {error}{more}", error.all) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise RulesError(f"INCIDENTS_CONFIG={settings.config}: {error}") from error
     return Rules(text, disk.files)
+
+
+class RulesAwayError(Exception):
+    """Raised when rules are good and Postgres is away."""
 
 
 class Announcer:
@@ -57,6 +73,25 @@ class Announcer:
     def __init__(self, settings: Settings, rules: Rules | None) -> None:
         self._settings = settings
         self._rules = rules
+        self._changed = asyncio.Event()
+
+    async def adopt(self, rules: Rules) -> int:
+        """Store these rules now; their version, which the next sweep announces.
+
+        Raises:
+            RulesAwayError: Postgres is away; nothing has changed.
+        """
+        try:
+            conn = await self._connected()
+            try:
+                version = await config_rows.store(conn, rules.text, "reload", rules.files)
+            finally:
+                await conn.close()
+        except _AWAY as error:
+            raise RulesAwayError(f"they cannot be stored now: {type(error).__name__}") from error
+        self._rules = None
+        self._changed.set()
+        return version
 
     async def run(self) -> None:
         """Sweep for ever; a dependency that is away is asked again later."""
@@ -65,25 +100,29 @@ class Announcer:
                 await self.sweep()
             except _AWAY as error:
                 log.debug("configuration_waits", reason=repr(error))
-            await asyncio.sleep(SWEEP_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SWEEP_SECONDS):
+                    await self._changed.wait()
+            self._changed.clear()
 
     async def sweep(self) -> int:
         """Announce to every partition that is behind; how many there were."""
-        conn = await asyncpg.connect(self._settings.database_url, timeout=2, command_timeout=5)
+        conn = await self._connected()
         try:
             if self._rules is not None:
                 version = await config_rows.store(conn, self._rules.text, "file", self._rules.files)
                 log.info("configuration_stored", version=version)
                 self._rules = None
-            newest = await config_rows.newest(conn)
-            if newest is None:
-                return 0
-            behind = await config_rows.partitions_behind(conn, newest.version)
+            newest = await config_rows.newest_version(conn)
+            behind = await config_rows.partitions_behind(conn, newest)
         finally:
             await conn.close()
         if behind:
-            await self._announce(newest.version, behind)
+            await self._announce(newest, behind)
         return len(behind)
+
+    async def _connected(self) -> "asyncpg.Connection[asyncpg.Record]":
+        return await asyncpg.connect(self._settings.database_url, timeout=2, command_timeout=5)
 
     async def _announce(self, version: int, behind: Sequence[asyncpg.Record]) -> None:
         producer = AIOKafkaProducer(bootstrap_servers=self._settings.kafka_url, acks="all", request_timeout_ms=5000)

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from typing import Final, cast
 
@@ -23,6 +23,7 @@ from web.configuration import Announcer, read_rules
 from web.database import Database
 from web.ingest import ROUTES, ingest_app
 from web.live import Live
+from web.reloading import Reloader, loaded
 from web.table_views import TableViews
 
 _CHECK: Final = 1.0
@@ -55,6 +56,7 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
     if settings.auth == "on":
         raise SettingsError("INCIDENTS_AUTH=on: users do not exist yet; use off on a loopback address")
     rules = read_rules(settings)
+    loaded()
     health = Health("gateway")
     redis = connect(settings.redis_url, socket_timeout=2, socket_connect_timeout=2)
     database = Database(settings)
@@ -69,8 +71,9 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         for link in (producer, fallback):
             await link.start()
             stack.push_async_callback(link.stop)
-        announcer = SilenceAnnouncer(settings, database)
-        reads = api.build(settings, database, live, TableViews(redis, settings), announcer)
+        announcer, rules_announcer = SilenceAnnouncer(settings, database), Announcer(settings, rules)
+        reloader = Reloader(settings, rules_announcer)
+        reads = api.build(settings, database, live, TableViews(redis, settings), announcer, reloader)
         app = composed(health, ingest_app(settings, producer, fallback), cast("App", reads))
         config = uvicorn.Config(
             app,
@@ -87,9 +90,10 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         server = Server(config)
         await stack.enter_async_context(watched(health))
         await stack.enter_async_context(_kept_going(live.run))
-        await stack.enter_async_context(_kept_going(Announcer(settings, rules).run))
+        await stack.enter_async_context(_kept_going(rules_announcer.run))
         await stack.enter_async_context(_kept_going(announcer.run))
         await stack.enter_async_context(_kept_going(partial(_check, settings, health, producer, fallback, redis)))
+        stack.enter_context(_on_hangup(reloader))
         server_task = asyncio.create_task(server.serve(sockets=[listener]))
         health.any_of("kafka", "rabbitmq")
         health.phase(Phase.RUNNING)
@@ -128,6 +132,24 @@ async def _check(settings: Settings, health: Health, producer: EventProducer, fa
         health.set("redis", ok=False, detail=type(error).__name__, required=False)
     else:
         health.set("redis", ok=True, required=False)
+
+
+@contextlib.contextmanager
+def _on_hangup(reloader: Reloader) -> Iterator[None]:
+    """SIGHUP reads the rules file anew inside the block."""
+    loop = asyncio.get_running_loop()
+    under_way: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        task = loop.create_task(reloader.on_signal())
+        under_way.add(task)
+        task.add_done_callback(under_way.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
 
 
 @contextlib.asynccontextmanager

@@ -180,7 +180,7 @@ receivers:
     webhook_configs: [{url: ftp://x}]
 frob: 1
 """)
-    assert [error.line for error in refused.value.all] == [2, 3, 7, 7, 8, 9]
+    assert [error.line for error in refused.value.all] == [2, 3, 4, 4, 7, 7, 8, 9]
     assert refused.value.all[0].field == "route.receiver"
 
 
