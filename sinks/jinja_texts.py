@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 
 import jinja2
 import msgspec
+import structlog
 from jinja2 import nodes
 from jinja2.exceptions import SecurityError
 from jinja2.meta import find_undeclared_variables
@@ -17,6 +18,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
 from sinks.message import NoticeBody, common, status_of
+from streams import metrics
 
 MAX_TEMPLATE: Final = 16_384
 MAX_OUTPUT: Final = 65_536
@@ -40,6 +42,9 @@ _REFUSED: Final = (
     nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends, nodes.Macro, nodes.CallBlock, nodes.Mul, nodes.Pow,
     nodes.Mod, nodes.FilterBlock,
 )  # fmt: skip
+
+
+log = structlog.get_logger(__name__)
 
 
 class JinjaError(ValueError):
@@ -188,6 +193,19 @@ def render(text: str, notice: NoticeBody, reason: str) -> str:
         return _taken(template.generate({**_seen(notice, reason), _BUDGET: _Budget()}))
     except Exception as error:  # what a template may raise is not a closed list
         raise JinjaError(0, str(error) or type(error).__name__) from error
+
+
+def words(options: Mapping[str, Any], notice: NoticeBody, reason: str) -> dict[str, str]:
+    """An integration's own `title` and `text`, rendered; one that fails is left out."""
+    found: dict[str, str] = {}
+    for name in ("title", "text"):
+        if template := options.get(name):
+            try:
+                found[name] = render(template, notice, reason)
+            except JinjaError as error:
+                metrics.template_failures.inc()
+                log.warning("template_failed", receiver=notice.receiver, reason=str(error))
+    return found
 
 
 def _taken(parts: Iterable[str]) -> str:

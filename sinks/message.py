@@ -98,8 +98,13 @@ def webhook_body(notice: NoticeBody, options: Mapping[str, Any], reason: str) ->
     )
 
 
-def incident_body(notice: NoticeBody, notice_id: str, reason: str, made_at: datetime) -> bytes:
-    """Our own JSON of a notice: the incident, why it is told, and its alerts. The same row gives the same bytes."""
+def incident_body(
+    notice: NoticeBody, notice_id: str, reason: str, made_at: datetime, words: Mapping[str, str] | None = None
+) -> bytes:
+    """Our own JSON of a notice: the incident, why it is told, and its alerts. The same row gives the same bytes.
+
+    `words` are the texts that the receiver's own templates gave, if it has any.
+    """
     return _encode(
         {
             "version": "incidents/1",
@@ -112,6 +117,7 @@ def incident_body(notice: NoticeBody, notice_id: str, reason: str, made_at: date
             "status": status_of(notice),
             "alerts": [_alert(alert) for alert in notice.alerts],
             "truncated_alerts": notice.truncated_alerts,
+            **({"message": words} if words else {}),
         }
     )
 

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from sinks.channel import Channel, Telling
 from sinks.http import Http, Request
+from sinks.jinja_texts import words
 from sinks.message import incident_body, webhook_body
 from sinks.outcome import Outcome
 from sinks.signing import signed
@@ -15,7 +16,8 @@ def over(http: Http) -> Channel:
     async def tell(telling: Telling) -> Outcome:
         options = telling.options
         if options.get("format") == "incidents":
-            body = incident_body(telling.notice, str(telling.id), telling.reason, telling.made_at)
+            own = words(options, telling.notice, telling.reason)
+            body = incident_body(telling.notice, str(telling.id), telling.reason, telling.made_at, own)
         else:
             body = webhook_body(telling.notice, options, telling.reason)
         return await http.told(

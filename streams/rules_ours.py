@@ -9,7 +9,7 @@ import msgspec
 from streams.records import AlertBody, Kind, Severity
 from streams.rules_conditions import matchers_of
 from streams.rules_files import Reader
-from streams.rules_http import place_of, url
+from streams.rules_http import place_of, tls_options, url
 from streams.rules_matchers import Matcher
 from streams.rules_receivers import Integration, Receiver
 from streams.rules_yaml import Node
@@ -17,7 +17,7 @@ from streams.rules_yaml import Node
 SEVERITY_LABEL: Final = "severity"
 _TOP: Final = frozenset({"severities", "kinds", "receivers"})
 _RECEIVER: Final = frozenset({"rate_limit", "amqp_configs", "format", "signing_secrets", "title", "text"})
-_AMQP: Final = frozenset({"url", "exchange", "routing_key", "send_resolved"})
+_AMQP: Final = frozenset({"url", "exchange", "routing_key", "send_resolved", "tls_config"})
 _FORMATS: Final = frozenset({"alertmanager", "incidents"})
 _AMQP_SCHEMES: Final = frozenset({"amqp", "amqps"})
 _LONGEST_SECRET: Final = 1024
@@ -38,11 +38,9 @@ class RateLimit(msgspec.Struct, frozen=True):
 
 
 class OurReceiver(msgspec.Struct, frozen=True):
-    """What our part says of one receiver; `title` and `text` are Jinja templates, empty where not given."""
+    """What our part says of one receiver as a whole; the rest stands in the options of its integrations."""
 
     rate_limit: RateLimit | None = None
-    title: str = ""
-    text: str = ""
 
 
 class Ours(msgspec.Struct, frozen=True):
@@ -114,6 +112,10 @@ def _kind_rule(node: Node) -> KindRule:
 
 def _receiver(node: Node, receiver: Receiver, reader: Reader) -> tuple[OurReceiver, Receiver]:
     fields = node.fields(_RECEIVER)
+    integrations = list(receiver.integrations)
+    for item in fields["amqp_configs"].items() if "amqp_configs" in fields else ():
+        with reader.problems.noted():
+            integrations.append(_amqp(item, len(integrations), reader))
     extra: dict[str, Any] = {}
     if "format" in fields:
         if fields["format"].text() not in _FORMATS:
@@ -121,19 +123,21 @@ def _receiver(node: Node, receiver: Receiver, reader: Reader) -> tuple[OurReceiv
         extra["format"] = fields["format"].text()
     if "signing_secrets" in fields:
         extra["signing_secrets"] = [_signing_secret(item) for item in fields["signing_secrets"].items()]
-    webhooks = [one for one in receiver.integrations if one.channel == "webhook"]
-    if extra and not webhooks:
+    if extra and not any(one.channel == "webhook" for one in integrations):
         raise node.error(f"{' and '.join(extra)} belong to a webhook, and it has none", "give it `webhook_configs`")
-    integrations = [
-        msgspec.structs.replace(one, options={**one.options, **extra}) if one.channel == "webhook" else one
-        for one in receiver.integrations
-    ]
-    for item in fields["amqp_configs"].items() if "amqp_configs" in fields else ():
-        with reader.problems.noted():
-            integrations.append(_amqp(item, len(integrations)))
-    texts = {key: reader.template(fields[key], jinja=True) for key in ("title", "text") if key in fields}
+    words: dict[str, Any] = {
+        key: reader.template(fields[key], jinja=True) for key in ("title", "text") if key in fields
+    }
+    tells_words = extra.get("format") == "incidents" or any(one.channel == "amqp" for one in integrations)
+    if words and not tells_words:
+        remedy = "write `format: incidents`, or give it `amqp_configs`"
+        raise node.error(f"{' and '.join(words)} belong to our own format", remedy)
     limit = _rate_limit(fields["rate_limit"]) if "rate_limit" in fields else None
-    return OurReceiver(limit, **texts), msgspec.structs.replace(receiver, integrations=tuple(integrations))
+    told: dict[str, dict[str, Any]] = {"webhook": {**extra, **words}, "amqp": words}
+    integrations = [
+        msgspec.structs.replace(one, options={**one.options, **told.get(one.channel, {})}) for one in integrations
+    ]
+    return OurReceiver(limit), msgspec.structs.replace(receiver, integrations=tuple(integrations))
 
 
 def _signing_secret(node: Node) -> str:
@@ -155,17 +159,19 @@ def _rate_limit(node: Node) -> RateLimit:
     return limit
 
 
-def _amqp(node: Node, index: int) -> Integration:
+def _amqp(node: Node, index: int, reader: Reader) -> Integration:
     fields = node.fields(_AMQP)
-    for key in ("url", "exchange"):
-        if key not in fields:
-            raise node.error(f"has no {key}", f"give it `{key}`")
+    if "url" not in fields:
+        raise node.error("has no url", "give it a `url`")
+    options: dict[str, Any] = {"url": url(fields["url"], _AMQP_SCHEMES)}
+    for key in ("exchange", "routing_key"):
+        if key in fields:
+            options[key] = fields[key].filled()
+            if "{{" in options[key]:
+                raise fields[key].error("is no template", "write it as it is to be used")
+    if "tls_config" in fields:
+        options["tls_config"] = tls_options(fields["tls_config"], reader)
     send_resolved = fields["send_resolved"].flag() if "send_resolved" in fields else True
-    options: dict[str, Any] = {
-        "url": url(fields["url"], _AMQP_SCHEMES),
-        "exchange": fields["exchange"].filled(),
-        "routing_key": fields["routing_key"].text() if "routing_key" in fields else "",
-    }
     if not send_resolved:
         options["send_resolved"] = False
-    return Integration("amqp", index, place_of(options["url"], options["exchange"]), send_resolved, options)
+    return Integration("amqp", index, place_of(options["url"], options.get("exchange", "")), send_resolved, options)

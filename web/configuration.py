@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import asyncpg
 import msgspec
@@ -23,6 +23,9 @@ from streams.topics import topic_name
 
 SWEEP_SECONDS: Final = 2.0
 _AWAY: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, KafkaError)
+
+if TYPE_CHECKING:
+    Conn = asyncpg.Connection[asyncpg.Record]
 
 log = structlog.get_logger(__name__)
 
@@ -74,6 +77,7 @@ class Announcer:
         self._settings = settings
         self._rules = rules
         self._changed = asyncio.Event()
+        self._storing = asyncio.Lock()  # what was read first must not be stored last
 
     async def adopt(self, rules: Rules) -> int:
         """Store these rules now; their version, which the next sweep announces.
@@ -84,12 +88,11 @@ class Announcer:
         try:
             conn = await self._connected()
             try:
-                version = await config_rows.store(conn, rules.text, "reload", rules.files)
+                version = await self._store(conn, rules, "reload")
             finally:
                 await conn.close()
         except _AWAY as error:
             raise RulesAwayError(f"they cannot be stored now: {type(error).__name__}") from error
-        self._rules = None
         self._changed.set()
         return version
 
@@ -109,10 +112,7 @@ class Announcer:
         """Announce to every partition that is behind; how many there were."""
         conn = await self._connected()
         try:
-            if self._rules is not None:
-                version = await config_rows.store(conn, self._rules.text, "file", self._rules.files)
-                log.info("configuration_stored", version=version)
-                self._rules = None
+            await self._store(conn, None, "file")
             newest = await config_rows.newest_version(conn)
             behind = await config_rows.partitions_behind(conn, newest)
         finally:
@@ -121,7 +121,18 @@ class Announcer:
             await self._announce(newest, behind)
         return len(behind)
 
-    async def _connected(self) -> "asyncpg.Connection[asyncpg.Record]":
+    async def _store(self, conn: "Conn", rules: Rules | None, by: str) -> int:
+        """Keep these rules, or else those of the start if they are not kept yet; their version, else 0."""
+        async with self._storing:
+            wanted = rules or self._rules
+            if wanted is None:
+                return 0
+            version = await config_rows.store(conn, wanted.text, by, wanted.files)
+            self._rules = None
+            log.info("configuration_stored", version=version, by=by)
+            return version
+
+    async def _connected(self) -> "Conn":
         return await asyncpg.connect(self._settings.database_url, timeout=2, command_timeout=5)
 
     async def _announce(self, version: int, behind: Sequence[asyncpg.Record]) -> None:

@@ -1,11 +1,13 @@
 """A notice becomes Alertmanager's webhook body, the same bytes each time."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from sinks.message import UnusableNoticeError, common, read_notice, webhook_body
+from sinks.jinja_texts import words
+from sinks.message import UnusableNoticeError, common, incident_body, read_notice, webhook_body
 from tests.sinks.outbox import body
 
 ENDED = {
@@ -69,3 +71,13 @@ def test_a_body_that_cannot_be_read_says_so(stored: str) -> None:
 def test_common_entries_are_those_of_all() -> None:
     assert common([]) == {}
     assert common([{"a": "1", "b": "2"}, {"a": "1", "b": "3", "c": ""}]) == {"a": "1"}
+
+
+def test_our_own_format_carries_the_receivers_own_words() -> None:
+    notice = read_notice(json.dumps(body()), send_resolved=True)
+    options = {"title": "{{ incident.title|upper }}", "text": "{{ alerts.append(1) }}"}
+    own = words(options, notice, "first")
+    assert own == {"title": "DOWN"}
+    made_at = datetime(2026, 1, 1, tzinfo=UTC)
+    assert json.loads(incident_body(notice, "id", "first", made_at, own))["message"] == {"title": "DOWN"}
+    assert "message" not in json.loads(incident_body(notice, "id", "first", made_at))

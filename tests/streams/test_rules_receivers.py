@@ -150,8 +150,10 @@ incidents:
     after = config.ours.classified(body)
     assert (after.severity, after.kind) == (Severity.CRITICAL, Kind.COST)
     assert channel(config, "webhook").options["signing_secrets"] == ["one", "two"]
+    assert channel(config, "webhook").options["title"] == "{{ incident.title }}"
     amqp = config.receivers["everyone"].integrations[-1]
     assert (amqp.channel, amqp.index, amqp.options["exchange"]) == ("amqp", 10, "changes")
+    assert amqp.options["title"] == "{{ incident.title }}"
     assert "p@" not in amqp.target
     limit = config.ours.receivers["everyone"].rate_limit
     assert limit is not None
