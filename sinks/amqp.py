@@ -18,6 +18,7 @@ from yarl import URL
 
 from sinks.addresses import RefusedAddressError, connected_socket
 from sinks.channel import Telling
+from sinks.jinja_texts import words
 from sinks.message import incident_body, status_of
 from sinks.outcome import Failed, Outcome, Reason, RetryLater, Sent
 from sinks.tls import client_context
@@ -47,8 +48,9 @@ class Amqp:
         name = (options.get("url") or telling.target, options.get("exchange") or EXCHANGE)
         link = self._links.setdefault(name, _Link(*name, options.get("tls_config") or {}))
         notice = telling.notice
+        own = words(options, notice, telling.reason)
         message = aio_pika.Message(
-            incident_body(notice, str(telling.id), telling.reason, telling.made_at),
+            incident_body(notice, str(telling.id), telling.reason, telling.made_at, own),
             message_id=str(telling.id),
             content_type="application/json",
             delivery_mode=aio_pika.DeliveryMode.PERSISTENT,

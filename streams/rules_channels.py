@@ -206,8 +206,9 @@ _ALL: Final = (
             "mrkdwn_in": _texts,
             "actions": _list(_action),
             "timeout": _seconds,
+            "app_url": _url,
         },
-        secrets=("api_url",),
+        secrets=("api_url", "app_token"),
         defaults={
             **_default(
                 "slack", "username", "title", "title_link", "pretext", "text", "footer", "fallback", "callback_id",
@@ -216,7 +217,6 @@ _ALL: Final = (
             "color": '{{ if eq .Status "firing" }}danger{{ else }}good{{ end }}',
         },
         send_resolved=False,
-        not_yet=("app_token", "app_token_file", "app_url"),
     ),
     Channel(
         name="victorops",

@@ -9,13 +9,14 @@ from streams.rules_yaml import Node
 _TEXTS: Final = ("smtp_from", "smtp_hello", "smtp_auth_username", "smtp_auth_identity")
 _SECRETS: Final = (
     "smtp_auth_password", "smtp_auth_secret", "slack_api_url", "opsgenie_api_key", "victorops_api_key",
-    "telegram_bot_token",
+    "telegram_bot_token", "slack_app_token",
 )  # fmt: skip
 _ADDRESSES: Final = {
     "pagerduty_url": "https://events.pagerduty.com/v2/enqueue",
     "opsgenie_api_url": "https://api.opsgenie.com/",
     "victorops_api_url": "https://alert.victorops.com/integrations/generic/20131114/alert/",
     "telegram_api_url": "https://api.telegram.org",
+    "slack_app_url": "https://slack.com/api/chat.postMessage",
     "webex_api_url": "https://webexapis.com/v1/messages",
 }
 _FLAGS: Final = {"smtp_require_tls": True, "smtp_force_implicit_tls": None}
@@ -28,7 +29,6 @@ _UNUSED: Final = frozenset(
         "rocketchat_token_id_file", "mattermost_webhook_url", "mattermost_webhook_url_file",
     }
 )  # fmt: skip
-_NOT_YET: Final = frozenset({"slack_app_token", "slack_app_token_file", "slack_app_url"})
 _KNOWN: Final = frozenset(
     {
         "resolve_timeout", "http_config", "smtp_smarthost", "smtp_tls_config",
@@ -44,7 +44,7 @@ def globals_of(node: Node | None, reader: Reader) -> dict[str, Any]:
         "smtp_smarthost": "", **dict.fromkeys(_SECRETS, ""), **_ADDRESSES, **_FLAGS, "http_config": {},
         "smtp_tls_config": {},
     }  # fmt: skip
-    fields = node.fields(_KNOWN, _NOT_YET) if node is not None else {}
+    fields = node.fields(_KNOWN) if node is not None else {}
     for key in (*_TEXTS, *_SECRETS, *_ADDRESSES, *_FLAGS, "smtp_smarthost", "http_config", "smtp_tls_config"):
         if key in fields or f"{key}_file" in fields:
             with reader.problems.noted():

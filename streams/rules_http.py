@@ -5,6 +5,7 @@ from hashlib import blake2b
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from streams.addresses import is_refused_host
 from streams.rules_files import Reader
 from streams.rules_yaml import Node
 
@@ -24,6 +25,7 @@ _TLS: Final = frozenset(
 _TLS_NOT_YET: Final = frozenset({"ca_ref", "cert_ref", "key_ref"})
 _TLS_VERSIONS: Final = frozenset({"TLS10", "TLS11", "TLS12", "TLS13"})
 _OURS: Final = frozenset({"content-length", "content-type", "host", "idempotency-key", "transfer-encoding"})
+_WEB: Final = frozenset({"http", "https"})
 _PROXIES: Final = frozenset({"http", "https", "socks5", "socks5h"})
 
 
@@ -96,18 +98,22 @@ def one_secret(fields: dict[str, Node], key: str, reader: Reader) -> str:
     return inline.text() if inline is not None else ""
 
 
-def url(node: Node, schemes: frozenset[str] = frozenset({"http", "https"})) -> str:
-    """An address with a scheme and a host."""
-    value = node.filled()
-    if not is_address(value, schemes):
-        raise node.error(
-            f"is not an {' or '.join(sorted(schemes))} URL with a host", "write it like https://hooks.example.org/x"
-        )
+def url(node: Node, schemes: frozenset[str] = _WEB) -> str:
+    """An address with a scheme and a host that may be told."""
+    return address(node.filled(), node, schemes)
+
+
+def address(value: str, node: Node, schemes: frozenset[str] = _WEB) -> str:
+    """The same of a text that was read from a file that `node` names."""
+    if not _is_address(value, schemes):
+        what = " or ".join(sorted(schemes))
+        raise node.error(f"is not an {what} URL with a host", "write it like https://hooks.example.org/x")
+    if is_refused_host(urlsplit(value).hostname or ""):
+        raise node.error("is an address that nothing is sent to", "link-local and metadata services are never told")
     return value
 
 
-def is_address(value: str, schemes: frozenset[str] = frozenset({"http", "https"})) -> bool:
-    """Whether it is an address with a scheme and a host."""
+def _is_address(value: str, schemes: frozenset[str]) -> bool:
     try:
         parts = urlsplit(value)
         usable = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0

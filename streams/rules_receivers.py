@@ -7,7 +7,7 @@ import msgspec
 
 from streams.rules_channels import CHANNELS, NOT_YET, Channel
 from streams.rules_files import Reader
-from streams.rules_http import http_options, is_address, one_secret, place_of, url
+from streams.rules_http import address, http_options, one_secret, place_of
 from streams.rules_yaml import Node
 
 _TEMPLATED_SECRETS: Final = frozenset({"pagerduty", "opsgenie", "pushover"})
@@ -155,6 +155,13 @@ def _opsgenie(node: Node, _fields: dict[str, Node], options: Options, shared: Op
 
 
 def _slack(node: Node, fields: dict[str, Node], options: Options, shared: Options, _reader: Reader) -> str:
+    ways = [options.get("api_url"), options.get("app_token")]
+    if all(ways):
+        raise node.error("has both an api_url and an app_token", "keep one of them")
+    if not any(ways) and not shared["slack_api_url"] and shared["slack_app_token"]:
+        options["app_token"] = shared["slack_app_token"]
+    if options.get("app_token"):
+        options["api_url"] = options.pop("app_url", shared["slack_app_url"])
     options.setdefault("api_url", shared["slack_api_url"])
     if not options["api_url"]:
         raise node.error("has no api_url", "give it an `api_url`, or `slack_api_url` in `global`")
@@ -235,10 +242,4 @@ def _folder(options: Options, default: str) -> str:
 
 def _address(node: Node, fields: dict[str, Node], options: Options, key: str) -> str:
     """The address of an option, wherever it came from."""
-    if key in fields:
-        return url(fields[key])
-    address: str = options[key]
-    if not is_address(address):
-        where = fields.get(f"{key}_file", node)
-        raise where.error("does not hold an http or https URL with a host", "write it like https://hooks.example.org/x")
-    return address
+    return address(options[key], fields.get(key) or fields.get(f"{key}_file") or node)
