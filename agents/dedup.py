@@ -34,7 +34,7 @@ from streams.records import (
     Verdict,
 )
 from streams.redis_tables import Overlay, View
-from streams.rules_config import RulesConfig
+from streams.rules_config import Ours, RulesConfig
 from streams.rules_inhibit import InhibitRule
 from streams.settings import Settings
 from streams.topics import ALERTS, DEAD_LETTERS, INPUTS, topic_name
@@ -337,6 +337,11 @@ class DedupWork:
             left=_without(before.groups, groups) if before is not None else (),
         )
 
+    @property
+    def _ours(self) -> Ours:
+        """What the rules say of severities and kinds; the state keeps what the sender said."""
+        return self.logic.configs[self._config_version].ours
+
     def _groups(self, team: str, body: AlertBody) -> tuple[GroupRef, ...]:
         config = self.logic.configs[self._config_version]
         found = []
@@ -432,7 +437,7 @@ class DedupWork:
             cause=offset,
             index=index,
             cause_partition=self.partition.view.partition,
-            body=state.body,
+            body=self._ours.classified_bytes(state.body),
             by_timeout=by_timeout,
         )
         self._told.setdefault(keys.partition_of(ref.group, self.logic.settings.partitions), []).append(told)
@@ -639,7 +644,7 @@ class DedupWork:
     def alert_rows(self) -> list[AlertRow]:
         """Whole rows of alerts that are new, changed or ended."""
         return [
-            _row(identity, self.partition.view.partition, state, pulse)
+            _row(identity, self.partition.view.partition, state, pulse, self._ours)
             for (identity, _), (state, pulse) in self._whole.items()
         ]
 
@@ -756,8 +761,8 @@ def _storable(text: str) -> str:
     return text.replace("\x00", "\ufffd")
 
 
-def _row(identity: str, partition: int, state: AlertState, pulse: Pulse) -> AlertRow:
-    body = codec.decode_body(state.body)
+def _row(identity: str, partition: int, state: AlertState, pulse: Pulse, ours: Ours) -> AlertRow:
+    body = ours.classified(codec.decode_body(state.body))
     return AlertRow(
         identity=identity,
         occurrence=pulse.occurrence,

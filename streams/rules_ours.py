@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from streams import codec
 from streams.records import AlertBody, Kind, Severity
 from streams.rules_conditions import matchers_of
 from streams.rules_files import Reader
@@ -61,6 +62,14 @@ class Ours(msgspec.Struct, frozen=True):
         if severity is body.severity and kind is body.kind:
             return body
         return msgspec.structs.replace(body, severity=severity, kind=kind)
+
+    def classified_bytes(self, packed: bytes) -> bytes:
+        """The same for an encoded alert, which stays as it is where there is nothing to say."""
+        if not self.severities and not self.kinds:
+            return packed
+        body = codec.decode_body(packed)
+        after = self.classified(body)
+        return packed if after is body else codec.encode(after)
 
     def _kind(self, labels: Mapping[str, str]) -> Kind:
         for rule in self.kinds:

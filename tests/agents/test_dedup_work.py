@@ -18,16 +18,20 @@ from streams import codec
 from streams.records import (
     Alert,
     AlertBatch,
+    AlertBody,
     AlertsRecord,
     Change,
     ConfigChanged,
     InputBatch,
+    Kind,
     MemberChange,
     Rejected,
+    Severity,
     Verdict,
 )
 from streams.redis_tables import Mark, View
-from tests.agents.stage import LOG, T0, Dedup, alert, at, batch, cut, tick
+from streams.rules_config import load
+from tests.agents.stage import CONFIGS, LOG, T0, Dedup, alert, at, batch, body_of, cut, tick
 
 SETTLED = timedelta(days=1)
 LITTLE_MEMORY: dict[str, Any] = {"recent_window": 60, "recent_cap": 12}
@@ -353,6 +357,25 @@ def test_a_new_configuration_moves_every_firing_alert_even_one_of_the_same_step(
         (Change.LEFT, "service"),
         (Change.FIRED, "alertname"),
     }
+
+
+def test_kinds_and_severities_follow_the_rules_of_the_partitions_version() -> None:
+    ours = "incidents: {kinds: [{kind: cost, matchers: [service=api]}], severities: {page: critical}}\n"
+    stage = Dedup(configs={**CONFIGS, 2: load(CONFIGS[1].text + ours, version=2)})
+    paged = alert("b")
+    labels = {"alertname": "b", "service": "db", "severity": "page"}
+    paged = msgspec.structs.replace(paged, body=body_of(labels), identity="page")
+    stage.step(batch(alert("a"), paged))
+    work = stage.work([ConfigChanged(version=2, announced_at=at(1))])
+    said = {row.identity: (row.severity, row.kind) for row in work.alert_rows()}
+    assert sorted(said.values()) == [(Severity.CRITICAL, Kind.OTHER), (Severity.ERROR, Kind.COST)]
+    assert {(c.severity, c.kind) for c in bodies(stage)} == {(Severity.ERROR, Kind.OTHER)}
+    stage.step(ConfigChanged(version=2, announced_at=at(1)))
+    assert {(c.severity, c.kind) for c in bodies(stage)} == {(Severity.ERROR, Kind.OTHER), *said.values()}
+
+
+def bodies(stage: Dedup) -> list[AlertBody]:
+    return [codec.decode_body(change.body) for change in told(stage)]
 
 
 def test_an_end_in_the_far_future_does_not_make_the_next_firing_late() -> None:
