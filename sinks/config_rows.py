@@ -27,7 +27,7 @@ BY_VERSION: Final = "SELECT version, body, files FROM config_versions WHERE vers
 # The version applied last.
 NEWEST: Final = "SELECT version, body, files FROM config_versions ORDER BY version DESC LIMIT 1"
 
-# Its number.
+# Its number; 0 before the first.
 NEWEST_VERSION: Final = "SELECT coalesce(max(version), 0) FROM config_versions"
 
 # Partitions of the newest log that have not applied a version.
@@ -39,9 +39,6 @@ ORDER BY topic, partition
 
 _NONE: Final = Files()
 _files = msgspec.json.Decoder(Files)
-
-# The number of that version; 0 before the first.
-NEWEST_VERSION: Final = "SELECT coalesce(max(version), 0) FROM config_versions"
 
 
 class StoredConfig(msgspec.Struct, frozen=True):
