@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 import asyncpg
 import click
 
+from agents.silence_commands import explain, silence
 from streams.settings import Settings, SettingsError
 
 T = TypeVar("T")
@@ -288,6 +289,10 @@ def _tell(job: Callable[[Settings], Coroutine[Any, Any, T]]) -> T:
         if type(error).__module__.split(".")[0] in {"sinks", "streams", "aiokafka"}:
             raise click.ClickException(str(error)) from error
         raise
+
+
+main.add_command(silence)
+main.add_command(explain)
 
 
 if __name__ == "__main__":

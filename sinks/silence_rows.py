@@ -43,6 +43,8 @@ SELECT id, recurrence, annotations, remind_before, replaces, created_at, updated
 
 _BY_ID: Final = f"{_COLUMNS} WHERE id = $1"
 
+_BY_IDS: Final = "SELECT state FROM silences WHERE id = ANY ($1::uuid[])"
+
 # Silences that are not over, and those that ended after a moment, latest end first.
 _LIST: Final = f"{_COLUMNS} WHERE ends_at >= $1 ORDER BY ends_at DESC, id LIMIT $2"
 
@@ -178,6 +180,11 @@ async def by_id(conn: "Conn", silence_id: uuid.UUID) -> StoredSilence | None:
     """One silence, None if there is none."""
     row = await conn.fetchrow(_BY_ID, silence_id)
     return _stored(row) if row is not None else None
+
+
+async def by_ids(conn: "Conn", ids: Sequence[uuid.UUID]) -> list[Silence]:
+    """Those of the ids that exist."""
+    return [_silence.decode(row["state"]) for row in await conn.fetch(_BY_IDS, list(ids))]
 
 
 async def listed(conn: "Conn", ended_after: datetime, limit: int) -> list[StoredSilence]:

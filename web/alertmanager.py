@@ -156,6 +156,16 @@ def matchers_of(texts: Iterable[str]) -> list[Matcher]:
         raise FieldProblemError("filter", str(error)) from error
 
 
+def status_of(standing: Standing) -> GettableStatus:
+    """How an alert stands, in Alertmanager's words."""
+    return GettableStatus(
+        state="suppressed" if standing.suppressed else "active",
+        silenced_by=list(standing.silenced_by),
+        inhibited_by=list(standing.inhibited_by),
+        muted_by=list(standing.muted_by),
+    )
+
+
 async def _firing(state: State, wanted: Wanted) -> AsyncIterator[tuple[GettableAlert, Standing, Picture]]:
     """Alerts that are asked for, by fingerprint."""
     database: Database = state.database
@@ -188,12 +198,7 @@ def _gettable(row: "Record", standing: Standing, until: datetime) -> GettableAle
         fingerprint=row["fingerprint"],
         receivers=[Receiver(name) for name in dict.fromkeys(route.receiver for route in standing.routes)],
         starts_at=row["starts_at"],
-        status=GettableStatus(
-            state="suppressed" if standing.suppressed else "active",
-            silenced_by=list(standing.silenced_by),
-            inhibited_by=list(standing.inhibited_by),
-            muted_by=list(standing.muted_by),
-        ),
+        status=status_of(standing),
         updated_at=row["last_seen_at"],
         generator_url=body.generator_url if body is not None else "",
         labels=row["labels"],

@@ -37,6 +37,7 @@ from web import alertmanager_errors, alertmanager_silences, alertmanager_status,
 from web.alertmanager import alert_groups, gettable_alerts
 from web.announcing import SilenceAnnouncer
 from web.database import Database
+from web.explain import explain
 from web.foreign import refuse_foreign
 from web.live import Live
 from web.openapi import openapi
@@ -196,7 +197,7 @@ def build(
     return Litestar(
         route_handlers=[
             incidents, incident, timeline, alerts, tables, table_entry, totals, stream, openapi, _alertmanager(),
-            reload, *silences.ROUTES, *page_routes(),
+            explain, reload, *silences.ROUTES, *page_routes(),
         ],
         exception_handlers=problems.HANDLERS,
         before_request=refuse_foreign,

@@ -47,7 +47,7 @@ class Picture:
     def __init__(self, config: RulesConfig, silences: Silences, sources: Inhibitors, now: datetime) -> None:
         self.config = config
         self.now = now
-        self._silences = silences
+        self.silences = silences
         self._sources = sources
         self._closed = {route.id: closed_by(config.time_intervals, route, now) for route in config.route.walk()}
 
@@ -58,7 +58,7 @@ class Picture:
         routes = tuple(routing.routes_for(self.config.route, labels))
         closed = [self._closed[route.id] for route in routes]
         return Standing(
-            self._silences.muting(labels, self.now, key),
+            self.silences.muting(labels, self.now, key),
             (source,) if source else (),
             tuple(sorted({name for names in closed for name in names})),
             routes,
