@@ -47,6 +47,10 @@ differential: $(STAMP) ## random scripts against the real Alertmanager and us: S
 bench: $(STAMP) ## each stage alone and the whole, in alerts/s and CPU (MESSAGES=100000, SECONDS=10, REPORT=FILE)
 	@exec $(BIN)/incidents bench
 
+.PHONY: handover
+handover: $(STAMP) ## how long a partition's state takes to another worker: Faust's own way and ours (KEYS="10000 ...", REPORT=FILE)
+	@exec $(BIN)/python -m loadtests.handover $(KEYS)
+
 .PHONY: test
 test: $(STAMP) ## all tests, against real services (ARGS=..., KAFKA=apache|tansu, REQUIRE_KAFKA=1)
 	@$(PACKAGES) rabbitmq-server chromium prometheus prometheus-alertmanager

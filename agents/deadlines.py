@@ -16,22 +16,23 @@ class Deadlines:
 
     def __init__(self) -> None:
         self._heap: list[Entry] = []
-        self._live: dict[tuple[str, str], datetime] = {}
+        self._live: dict[str, dict[str, datetime]] = {}
 
     def __len__(self) -> int:
-        return len(self._live)
+        return sum(map(len, self._live.values()))
 
     def push(self, due_at: datetime, what: str, key: str) -> None:
         """Remember a deadline."""
-        if self._live.get((what, key)) != due_at:
-            self._live[what, key] = due_at
+        live = self._live.setdefault(what, {})
+        if live.get(key) != due_at:
+            live[key] = due_at
             heapq.heappush(self._heap, (due_at, what, key))
 
     def first(self) -> Entry | None:
         """The entry that is due first."""
         while self._heap:
             due_at, what, key = self._heap[0]
-            if self._live.get((what, key)) == due_at:
+            if self._live[what].get(key) == due_at:
                 return self._heap[0]
             heapq.heappop(self._heap)
         return None
@@ -47,12 +48,12 @@ class Deadlines:
         if entry is None or entry[0] > due_at:
             return None
         heapq.heappop(self._heap)
-        del self._live[entry[1:]]
+        del self._live[entry[1]][entry[2]]
         return entry
 
     def entries(self) -> list[Entry]:
         """All of them, in no order."""
-        return [(due_at, what, key) for (what, key), due_at in self._live.items()]
+        return [(due_at, what, key) for what, live in self._live.items() for key, due_at in live.items()]
 
 
 class StepDeadlines:

@@ -26,7 +26,7 @@ decode_member = msgspec.msgpack.Decoder(Member).decode
 
 @dataclass(kw_only=True)
 class InputsPartition(Partition):
-    """A partition of `incident-inputs` with an index of each group's members, and of what mutes."""
+    """A partition of `incident-inputs` with an index of each group's members (as keyed there), and of what mutes."""
 
     members_of: dict[str, set[str]] = field(default_factory=dict)
     suppressor: Suppressor = field(default_factory=lambda: Suppressor({}))
@@ -37,8 +37,7 @@ class InputsPartition(Partition):
         self = cls(view=view, pg_applied=pg_applied, config_version=config_version, watermark=watermark)
         self.suppressor = Suppressor(view.tables[RULES])
         for key in view.tables[MEMBERS]:
-            group, _, identity = key.partition(":")
-            self.members_of.setdefault(group, set()).add(identity)
+            self.members_of.setdefault(key.partition(":")[0], set()).add(key)
         for key, value in view.tables[GROUPS].items():
             arm(self.deadlines, key, decode_group(value))
         return self

@@ -260,7 +260,8 @@ class IncidentsWork:
         return self._members[group, identity]
 
     def _members_of(self, key: str) -> list[Member]:
-        known = self.partition.members_of.get(key, set()) | self._touched.get(key, set())
+        skipped = len(key) + 1
+        known = {name[skipped:] for name in self.partition.members_of.get(key, ())} | self._touched.get(key, set())
         return [member for identity in sorted(known) if (member := self._member(key, identity)) is not None]
 
     def _put_group(self, key: str, group: GroupState) -> None:
@@ -438,11 +439,12 @@ class IncidentsWork:
         partition.watermark, partition.config_version = self._now, self._config_version
         if self._ticked:
             partition.tick_sent = False
-        for (key, identity), member in self._members.items():
-            if member is not None:
-                partition.members_of.setdefault(key, set()).add(identity)
+        for name, value in self.overlay.changes.get(MEMBERS, {}).items():
+            key = name.partition(":")[0]
+            if value is not None:
+                partition.members_of.setdefault(key, set()).add(name)
             elif key in partition.members_of:
-                partition.members_of[key].discard(identity)
+                partition.members_of[key].discard(name)
                 if not partition.members_of[key]:
                     del partition.members_of[key]
         self._deadlines.commit()

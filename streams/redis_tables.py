@@ -182,10 +182,13 @@ class TableSet:
         meta, *keys = self.keys_of(partition)
         mark = await self.mark(partition)
         tables: dict[str, dict[str, bytes]] = {}
+        names: dict[str, str] = {}  # of tables that have their keys in common, each is kept once
         for table, key in zip(self.tables, keys, strict=True):
             values: dict[str, bytes] = {}
             async for fields in self._scan(key):
-                values.update((name.decode(errors=ANY_BYTES), value) for name, value in fields.items())
+                for name, value in fields.items():
+                    decoded = name.decode(errors=ANY_BYTES)
+                    values[names.setdefault(decoded, decoded)] = value
             tables[table] = values
         entries: Any = await self.redis.hget(meta, "entries")
         if entries is not None and int(entries) != sum(map(len, tables.values())):
