@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
 TICK_LIMIT: Final = 500
 HINT_LIMIT: Final = 512
+_NOT_MUTED: Final = Suppression()
 _NO_COUNTS: Final = (0, 0, 0, 0, 0, 0, 0)
 
 
@@ -138,7 +139,8 @@ class IncidentsWork:
                 if group is not None:
                     route = self.logic.route_of(group.route, version)
                     after = grouping.reloaded(group, self._members_of(key), route, now=self._now)
-                    self._put_group(key, msgspec.structs.replace(after, revision=group.revision + 1))
+                    after = msgspec.structs.replace(after, revision=group.revision + 1)
+                    self._put_group(key, after, visible=False)
 
     def _change(self, change: MemberChange, log_id: str) -> None:
         group, member = self._group(change.group), self._member(change.group, change.identity)
@@ -202,7 +204,7 @@ class IncidentsWork:
         )
         self.notices += made.notices
         self.tasks += made.tasks
-        self._put_group(key, made.group)
+        self._put_group(key, made.group, visible=bool(made.events))
         for member in made.calmed:
             self._keep(key, member)
         self._let_go(key, made.gone)
@@ -211,6 +213,8 @@ class IncidentsWork:
             self._decide(key, made.group, *decision)
 
     def _suppression(self, member: Member, config: RulesConfig) -> Suppression:
+        if not config.inhibit_rules and not self.suppressor.silences.known:
+            return _NOT_MUTED
         labels = codec.decode_body(member.body).labels
         return self.suppressor.of(labels, self._now, rules=config.inhibit_rules, key=member.fingerprint)
 
@@ -264,12 +268,13 @@ class IncidentsWork:
         known = {name[skipped:] for name in self.partition.members_of.get(key, ())} | self._touched.get(key, set())
         return [member for identity in sorted(known) if (member := self._member(key, identity)) is not None]
 
-    def _put_group(self, key: str, group: GroupState) -> None:
+    def _put_group(self, key: str, group: GroupState, *, visible: bool = True) -> None:
+        """Keep a group; `visible` when its incident has changed for people too."""
         if key in self.gone:
             del self.gone[key]  # it came back within the step
         self._groups[key] = group
         arm(self._deadlines, key, group)
-        if group.incident_id:
+        if group.incident_id and visible:
             self._incidents[group.incident_id] = (key, group)
         self.overlay.put(GROUPS, key, b"")  # encoded once, by `finish`
 

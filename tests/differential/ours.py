@@ -16,11 +16,12 @@ from streams.settings import PREFIX
 from tests.differential.batches import Batch
 from tests.differential.oracle import TooBusyError
 from tests.differential.play import Collector, Player
-from tests.differential.scripts import Script, config
+from tests.differential.scripts import WARM, Script, config
 
 __all__ = ["free_port", "informed", "running", "told"]
 
 PARTITIONS: Final = 4
+WARMING: Final = 16
 _BEHIND: Final = """
 SELECT count(*) FILTER (WHERE p.config_version = c.version) AS informed
 FROM stream_progress p, (SELECT max(version) AS version FROM config_versions) c
@@ -54,6 +55,16 @@ async def informed(stack: Stack, least: int = 1) -> None:
         await conn.close()
 
 
+async def _warm(url: str, collector: Collector) -> None:
+    """Have alerts of every partition told."""
+    alerts = [{"labels": {"script": WARM, "alertname": f"W{number}"}} for number in range(WARMING)]
+    async with asyncio.timeout(60), ClientSession(raise_for_status=True) as client:
+        await client.post(f"{url}/api/v2/alerts", json=alerts)
+        while len(collector.received) < WARMING:
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(1)
+
+
 async def told(folder: Path, scripts: Sequence[Script], *, strict: bool) -> dict[str, list[Batch]]:
     """What our receivers get of these scripts.
 
@@ -72,6 +83,7 @@ async def told(folder: Path, scripts: Sequence[Script], *, strict: bool) -> dict
             async with ClientSession(raise_for_status=True) as client:
                 await client.post(f"{url}/-/reload")
 
+        await _warm(url, collector)
         player = Player(url, scripts, reload)
         await player.play()
         if player.late():

@@ -19,6 +19,8 @@ LAG: Final = 0.6
 """From the action to the end that it announces."""
 RESOLVE_TIMEOUT: Final = 8 + LAG
 FAR: Final = 3600.0
+WARM: Final = "warm"
+"""The script of alerts that are told at once, so that everything has run once before times count."""
 
 Labels = dict[str, str]
 
@@ -70,8 +72,9 @@ def script(seed: int, *, reloads: bool = False, silences: bool = True) -> Script
 
 def config(scripts: list[Script], url: str, *, later: bool = False) -> str:
     """One alertmanager.yml for all of them; receivers are at `url`/NAME/INDEX."""
-    routes: list[Any] = []
-    receivers: list[dict[str, Any]] = [{"name": "nobody"}]
+    warm = {"receiver": WARM, "matchers": [f'script="{WARM}"'], "group_by": ["alertname"], "group_wait": "0s"}
+    routes: list[Any] = [warm]
+    receivers: list[dict[str, Any]] = [{"name": "nobody"}, _addressed({"name": WARM, "wants": (False,)}, url)]
     inhibit: list[Any] = []
     for one in scripts:
         route, mine = one.later if later and one.later is not None else (one.route, one.receivers)
