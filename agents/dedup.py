@@ -313,7 +313,7 @@ class DedupWork:
         if known is not None and known.occurrence != pulse.occurrence and known.dirty_from >= 0:
             self._touched[(identity, known.occurrence)] = known
         before = self._state(identity) if known is not None else None
-        state = self._stated(alert, before)
+        state = self._stated(alert, before, began=decided.verdict is Verdict.NEW)
         if not pulse.firing and before is not None and codec.decode_body(alert.body).source != ALERTMANAGER:
             state = before  # an end in our own format need not repeat what its alert says
         self._put(identity, pulse, state)
@@ -322,7 +322,7 @@ class DedupWork:
         if decided.tell is not None:
             self._tell_groups(offset, index, identity, before, state, pulse, decided.tell, accepted_at)
 
-    def _stated(self, alert: Alert, before: AlertState | None) -> AlertState:
+    def _stated(self, alert: Alert, before: AlertState | None, *, began: bool) -> AlertState:
         body = codec.decode_body(alert.body)
         same_labels = before is not None and codec.decode_body(before.body).labels == body.labels
         kept = before is not None and same_labels and before.groups and before.config_version == self._config_version
@@ -335,6 +335,7 @@ class DedupWork:
             groups=groups,
             config_version=self._config_version,
             left=_without(before.groups, groups) if before is not None else (),
+            former=_without((*before.former, *before.groups), groups) if before is not None and not began else (),
         )
 
     @property
@@ -407,6 +408,9 @@ class DedupWork:
         for ref in state.groups:
             change = Change.FIRED if tell is Change.CHANGED and ref.group not in sent else tell
             self._tell(ref, offset, index, identity, state, pulse, change, accepted_at, by_timeout=by_timeout)
+        if tell is Change.RESOLVED and not self.logic.strict:
+            for ref in state.former:
+                self._tell(ref, offset, index, identity, state, pulse, tell, accepted_at, by_timeout=by_timeout)
 
     def _tell(
         self,
@@ -439,8 +443,15 @@ class DedupWork:
             cause_partition=self.partition.view.partition,
             body=self._ours.classified_bytes(state.body),
             by_timeout=by_timeout,
+            reached=self._receivers_of(state) if ref not in state.groups else (),
         )
         self._told.setdefault(keys.partition_of(ref.group, self.logic.settings.partitions), []).append(told)
+
+    def _receivers_of(self, state: AlertState) -> tuple[str, ...]:
+        """Who hears of the alert in the groups it is in now."""
+        config = self.logic.configs[self._config_version]
+        routes = (config.route_by_id(ref.route) for ref in state.groups)
+        return tuple(sorted({route.receiver for route in routes if route is not None}))
 
     def _reject(self, offset: int, item: Rejected, batch: AlertBatch, accepted_at: datetime) -> None:
         if item.replay_of:
@@ -582,7 +593,10 @@ class DedupWork:
             before = self._state(identity)
             groups = self._groups(before.team, codec.decode_body(before.body))
             left = _without(before.groups, groups)
-            state = msgspec.structs.replace(before, groups=groups, left=left, config_version=record.version)
+            former = _without((*before.former, *before.groups), groups)
+            state = msgspec.structs.replace(
+                before, groups=groups, left=left, former=former, config_version=record.version
+            )
             after = dedup.in_row(msgspec.structs.replace(pulse, revision=pulse.revision + 1, offset=offset), self._now)
             self._put(identity, after, state)
             self._touched.pop((identity, after.occurrence), None)

@@ -29,6 +29,7 @@ class Setting(NamedTuple):
 
     route: Route
     receiver: Receiver
+    former: tuple[Receiver, ...]
     config_version: int
     now: datetime
     page_url: str
@@ -57,7 +58,7 @@ def flush(key: str, group: GroupState, members: Sequence[Member], setting: Setti
     held = {member.identity: by for member in members if (by := setting.muted_by(member))}
     done = grouping.flush(
         group, members, setting.route, setting.receiver, now=setting.now, suppressed=held,
-        muted=bool(setting.closed_by), strict=setting.strict,
+        muted=bool(setting.closed_by), strict=setting.strict, former=setting.former,
     )  # fmt: skip
     said = {identity: _by(one) for identity, one in held.items()}
     decisions = [*_muting(group, members, said), *_closing(group, setting.closed_by)]
@@ -69,18 +70,18 @@ def flush(key: str, group: GroupState, members: Sequence[Member], setting: Setti
 
 def _told(key: str, after: GroupState, done: Flush, decisions: list[Decision], setting: Setting) -> Made:
     rows, tasks, events = list[task_rows.Notice](), list[task_rows.Task](), list[Event]()
-    flushed = notices.Flushed(key, after, setting.receiver.name, setting.config_version, setting.now)
     bodies: dict[tuple[str, ...], str] = {}
     calmed: dict[str, Member] = {}
     waiting = dict(after.pending)
     for notice in done.notices:
-        which = tuple(member.identity for member in notice.members)
+        flushed = notices.Flushed(key, after, notice.receiver, setting.config_version, setting.now)
+        which = (notice.receiver, *(member.identity for member in notice.members))
         if which not in bodies:
             bodies[which] = notices.body(flushed, notice.members, setting.page_url)
         row, task = notices.task(flushed, notice, bodies[which])
         rows.append(row)
         tasks.append(task)
-        target = integration_key(setting.receiver.name, notice.integration)
+        target = integration_key(notice.receiver, notice.integration)
         waiting[target] = grouping.pending(
             notice.members, notice.decision, str(task.id), setting.now, strict=setting.strict
         )

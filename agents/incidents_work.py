@@ -50,7 +50,8 @@ from streams.topics import DEAD_LETTERS, INPUTS, TASKS, topic_name
 if TYPE_CHECKING:
     from agents.incidents import IncidentsLogic
 
-TICK_LIMIT: Final = 500
+TICK_LIMIT: Final = 200
+"""Groups that one tick flushes in a partition: a step holds a tick of each, and new alerts wait for it."""
 HINT_LIMIT: Final = 512
 _NOT_MUTED: Final = Suppression()
 _NO_COUNTS: Final = (0, 0, 0, 0, 0, 0, 0)
@@ -194,6 +195,7 @@ class IncidentsWork:
             flushes.Setting(
                 route=route,
                 receiver=self._receiver(route),
+                former=self._former(group, route),
                 config_version=self._config_version,
                 now=self._now,
                 page_url=self.logic.settings.page_url,
@@ -235,7 +237,8 @@ class IncidentsWork:
         if after is None:
             return
         members = self._members_of(outcome.group)
-        left = grouping.after_outcome(after, members, self._receiver(route), now=self._now, strict=self._strict)
+        receivers = (self._receiver(route), *self._former(group, route))
+        left = grouping.after_outcome(after, members, receivers, now=self._now, strict=self._strict)
         after = msgspec.structs.replace(left.group, revision=group.revision + 1, updated_at=self._now)
         self._put_group(outcome.group, after)
         self._let_go(outcome.group, left.gone)
@@ -250,6 +253,14 @@ class IncidentsWork:
     def _receiver(self, route: Route) -> Receiver:
         config = self.logic.configs[self._config_version]
         return config.receivers.get(route.receiver, Receiver(route.receiver, ()))
+
+    def _former(self, group: GroupState, route: Route) -> tuple[Receiver, ...]:
+        """Receivers that were told of the group under other rules, and are still there."""
+        if self._strict:
+            return ()
+        names = {key.rpartition("/")[0] for key, entry in group.told.items() if entry.owed} - {route.receiver}
+        known = self.logic.configs[self._config_version].receivers
+        return tuple(known[name] for name in sorted(names) if name in known)
 
     def _group(self, key: str) -> GroupState | None:
         if key not in self._groups:

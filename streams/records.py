@@ -163,7 +163,8 @@ class Change(StrEnum):
 class MemberChange(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """One alert's change as one group sees it.
 
-    `revision` grows with every change of the alert; the group ignores what is
+    `reached` is told to groups that an alert has left: the receivers of those it
+    belongs to now. `revision` grows with every change of the alert; the group ignores what is
     not newer than what it has. `cause` is the position's offset on `alerts`
     and `index` the item in that record. `accepted_at` is when intake had it.
     """
@@ -185,6 +186,7 @@ class MemberChange(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     cause_partition: int
     body: bytes = b""
     by_timeout: bool = False
+    reached: tuple[str, ...] = ()
 
 
 class InputBatch(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="inputs"):

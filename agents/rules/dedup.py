@@ -48,7 +48,10 @@ class GroupRef(msgspec.Struct, frozen=True, array_like=True):
 
 
 class AlertState(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag=1):
-    """What an alert is: changes only with a verdict of new or changed. `left` are groups that the last change left."""
+    """What an alert is: changes only with a verdict of new or changed. `left` are groups that the last change left.
+
+    `former` are all groups that this occurrence was in before: they hear of its end too.
+    """
 
     team: str
     fingerprint: str
@@ -56,6 +59,7 @@ class AlertState(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag
     groups: tuple[GroupRef, ...]
     config_version: int
     left: tuple[GroupRef, ...] = ()
+    former: tuple[GroupRef, ...] = ()
 
 
 class Decided(msgspec.Struct, frozen=True):

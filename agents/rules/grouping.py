@@ -24,6 +24,7 @@ SWEEP: Final = timedelta(seconds=30)
 class Notice(msgspec.Struct, frozen=True):
     """One integration to be told, why, and of which members."""
 
+    receiver: str
     integration: Integration
     decision: int
     reason: Reason
@@ -85,17 +86,21 @@ def flush(
     suppressed: Collection[str] = (),
     muted: bool = False,
     strict: bool = False,
+    former: Sequence[Receiver] = (),
 ) -> Flush:
     """Decide, for each integration, whether it is told now.
 
     `suppressed` are identities that are inhibited or silenced; `muted` says that
-    the route's times mute the whole group.
+    the route's times mute the whole group. `former` receivers were the group's
+    under other rules: they hear of the ends that are owed to them.
     """
     if strict and group.pending:
         # There a flush lasts until its notices have ended, and the next tick waits for that.
         later = now + route.group_interval
         return Flush(msgspec.structs.replace(group, held_up=True, next_flush_at=later))
     notices, told = _decide(group, members, route, receiver, now, suppressed, muted=muted, strict=strict)
+    if not muted:
+        notices += _owed_to(former, group, members, group.decision + len(notices))
     after = msgspec.structs.replace(
         group, told=told, decision=group.decision + len(notices), flushed=True, flushed_revision=group.revision,
         failed=False, held_up=False, next_flush_at=now + route.group_interval,
@@ -103,7 +108,7 @@ def flush(
     if strict:
         gone = [] if notices else [member.identity for member in members if not member.firing]
     else:
-        stays = _stays(after, receiver, notices)
+        stays = _stays(after, (receiver, *former), notices)
         gone = [member.identity for member in members if not member.firing and not stays(member)]
     left = len(members) - len(gone)
     return Flush(_emptied(after, left, now, strict=strict), tuple(notices), tuple(gone))
@@ -145,7 +150,7 @@ def heard(
 
 
 def after_outcome(
-    group: GroupState, members: Iterable[Member], receiver: Receiver, *, now: datetime, strict: bool = False
+    group: GroupState, members: Iterable[Member], receivers: Sequence[Receiver], *, now: datetime, strict: bool = False
 ) -> Flush:
     """Who leaves once the last notice of a flush has ended; a flush that waited for it comes at once (`strict`)."""
     if group.pending:
@@ -155,7 +160,7 @@ def after_outcome(
     if strict:
         gone = [] if group.failed else [member.identity for member in ended]
     else:
-        stays = _stays(group, receiver, ())
+        stays = _stays(group, receivers, ())
         gone = [member.identity for member in ended if not stays(member)]
     after = _emptied(group, len(held) - len(gone), now, strict=strict)
     if group.held_up and after.next_flush_at is not None:
@@ -184,7 +189,9 @@ def _decide(
         owed = entry.owed if entry is not None else ()
         # Whoever was told that it fires is told that it ended, muted or not.
         heard_of = tuple(
-            m for m in members if m.identity not in suppressed or (not m.firing and names[m.identity] in owed)
+            m
+            for m in members
+            if (m.identity not in suppressed and not m.left) or (_is_over(m) and names[m.identity] in owed)
         )
         if not heard_of:
             continue
@@ -199,15 +206,37 @@ def _decide(
         if reason is Reason.ALL_RESOLVED and not integration.send_resolved:
             told[key] = Told((), resolved, now)
         elif reason is not None:
-            notices.append(Notice(integration, group.decision + len(notices) + 1, reason, heard_of))
+            notices.append(Notice(receiver.name, integration, group.decision + len(notices) + 1, reason, heard_of))
     return notices, told
 
 
-def _stays(group: GroupState, receiver: Receiver, notices: Iterable[Notice]) -> Callable[[Member], bool]:
+def _is_over(member: Member) -> bool:
+    """Whether its end is known: one that left may fire on elsewhere."""
+    return not member.firing and (not member.left or member.ends_at is not None)
+
+
+def _owed_to(
+    former: Iterable[Receiver], group: GroupState, members: Iterable[Member], decision: int
+) -> Iterable[Notice]:
+    """Ends for receivers that heard of the firing and are not the group's any more."""
+    over = [member for member in members if _is_over(member)]
+    for receiver in former:
+        for integration in receiver.integrations:
+            key = integration_key(receiver.name, integration)
+            entry = group.told.get(key)
+            if entry is None or not integration.send_resolved or key in group.pending:
+                continue
+            owed = tuple(member for member in over if told_as(member) in entry.owed)
+            if owed:
+                decision += 1
+                yield Notice(receiver.name, integration, decision, Reason.ALL_RESOLVED, owed)
+
+
+def _stays(group: GroupState, receivers: Iterable[Receiver], notices: Iterable[Notice]) -> Callable[[Member], bool]:
     """Whether an ended member is still to be told of: by what was just made, or by what is owed."""
     carried = {member.identity for notice in notices for member in notice.members}
     owed: set[str] = set()
-    for integration in receiver.integrations:
+    for receiver, integration in ((one, each) for one in receivers for each in one.integrations):
         key = integration_key(receiver.name, integration)
         if integration.send_resolved:
             entry = group.told.get(key)
@@ -216,7 +245,7 @@ def _stays(group: GroupState, receiver: Receiver, notices: Iterable[Notice]) -> 
             owed.update(group.pending[key].firing if key in group.pending else ())
 
     def stays(member: Member) -> bool:
-        return member.identity in carried or told_as(member) in owed
+        return member.identity in carried or told_as(member) in owed or (member.left and member.ends_at is None)
 
     return stays
 

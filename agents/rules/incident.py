@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from agents.rules.notify_log import Pending, Told, without
+from agents.rules.notify_log import Entry, Pending, Told, without
 from streams.keys import derived_id
 from streams.records import AlertBody, Change, IncidentStatus, Kind, MemberChange, Severity
 
@@ -74,7 +74,8 @@ class Member(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag=1):
     """One alert in one group, as the group last heard of it.
 
     `seen` is the group's revision when it did; `flaps` counts how often the alert
-    fired again since it was told last.
+    fired again since it was told last. One that `left` is kept for those alone who
+    were told by this group that it fires, and who do not hear of it elsewhere.
     """
 
     identity: str
@@ -90,6 +91,7 @@ class Member(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag=1):
     body: bytes
     seen: int = 0
     flaps: int = 0
+    left: bool = False
 
 
 def told_as(member: Member, *, strict: bool = False) -> str:
@@ -139,13 +141,13 @@ def apply(
         )  # fmt: skip
         return _fired(header, member, change, body, events, now)
     if change.change is Change.RESOLVED and member is None:
-        there = group is not None and (group.active or group.members)
+        there = group is not None and (group.active or group.members) and not change.reached
         return _joined_ended(group, change, body, receiver, config_version, now) if there or strict else None
     if group is None or member is None:
         return None
     if change.change is Change.RESOLVED:
         return _resolved(group, member, change, now)
-    return _left(group, member, change, now)
+    return _left(group, member, change, now, strict=strict)
 
 
 def _active_group(
@@ -208,7 +210,7 @@ def _fired(
     if member is not None and member.firing:
         firing[member.severity.rank] -= 1
     firing[body.severity.rank] += 1
-    again = member is not None and member.firing and member.occurrence == change.occurrence
+    again = member is not None and (member.firing or member.left) and member.occurrence == change.occurrence
     flaps = member.flaps if member is not None else 0
     if not again:
         events.append(Event("alert fired", {"alert": change.identity, "summary": body.summary}))
@@ -289,18 +291,29 @@ def _resolved(group: GroupState, member: Member, change: MemberChange, now: date
     return _ended(group, member, ended, change, Event(name, {"alert": member.identity}), group.members, now)
 
 
-def _left(group: GroupState, member: Member, change: MemberChange, now: datetime) -> Applied:
-    if not member.firing:
+def _left(group: GroupState, member: Member, change: MemberChange, now: datetime, *, strict: bool) -> Applied:
+    if not member.firing or member.left:
         # It goes by itself, once everybody who heard of it knows its end.
         newer = msgspec.structs.replace(member, revision=change.revision)
         return Applied(_moved(group, group.firing, group.severity, group.members, now), newer, ())
     event = Event("alert left", {"alert": member.identity, "why": "it belongs to other groups now"})
     silent = msgspec.structs.replace(
         group,
-        told={key: without(entry, member.identity) for key, entry in group.told.items()},
-        pending={key: without(entry, member.identity) for key, entry in group.pending.items()},
+        told={key: _silenced(entry, key, member, change) for key, entry in group.told.items()},
+        pending={key: _silenced(entry, key, member, change) for key, entry in group.pending.items()},
     )
-    return _ended(silent, member, None, change, event, group.members - 1, now)
+    name = told_as(member)
+    waited = any(name in entry.owed for entry in silent.told.values())
+    if strict or not (waited or any(name in entry.firing for entry in silent.pending.values())):
+        return _ended(silent, member, None, change, event, group.members - 1, now)
+    kept = msgspec.structs.replace(member, firing=False, left=True, revision=change.revision, seen=group.revision + 1)
+    return _ended(silent, member, kept, change, event, group.members, now)
+
+
+def _silenced(entry: Entry, key: str, member: Member, change: MemberChange) -> Entry:
+    """The entry as if nothing had been said of an alert that has left, for those who hear of it in its new groups."""
+    reached = key.rpartition("/")[0] in change.reached
+    return without(entry, member.identity, owing=not reached)
 
 
 def _ended(

@@ -51,12 +51,13 @@ class Pending(msgspec.Struct, frozen=True, array_like=True):
 Entry = TypeVar("Entry", Told, Pending)
 
 
-def without(entry: Entry, identity: str) -> Entry:
-    """The entry as if nothing had been said of an alert that has left: its end is not this group's to tell."""
-    kept = msgspec.structs.replace(entry, firing=_not_of(entry.firing, {identity}))
-    if isinstance(kept, Told):
-        return msgspec.structs.replace(kept, owed=_not_of(kept.owed, {identity}))
-    return kept
+def without(entry: Entry, identity: str, *, owing: bool = False) -> Entry:
+    """The entry as if nothing had been said of an alert that has left; `owing`: save that its end is still to tell."""
+    kept = _not_of(entry.firing, {identity})
+    if isinstance(entry, Told):
+        owed = entry.owed if owing else _not_of(entry.owed, {identity})
+        return msgspec.structs.replace(entry, firing=kept, owed=owed)
+    return entry if owing else msgspec.structs.replace(entry, firing=kept)
 
 
 def told_of(before: Told | None, sent: Pending, at: datetime) -> Told:
