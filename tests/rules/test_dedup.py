@@ -2,9 +2,10 @@
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
-from agents.rules.dedup import Decided, Pulse, decide, in_row, timed_out
+from agents.rules.dedup import Decided, Pulse, decide, in_row, merged, timed_out
 from streams.records import Alert, Change, Verdict
 
 T0 = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -116,3 +117,43 @@ def test_no_time_of_start_or_end_in_the_future_keeps_an_alert_from_ending_or_fir
     assert over.verdict is Verdict.RESOLVED
     ends_ahead = judged(fired(), event(False, 300, ends=10**6), 1).pulse
     assert judged(ends_ahead, event(True, 400), 400).verdict is Verdict.NEW
+
+
+@pytest.mark.parametrize(
+    ("known", "starts", "ends", "made_up", "merged_to"),
+    [
+        pytest.param((0, 100, False), 50, 200, False, (0, 200), id="overlapping firings keep the earliest start"),
+        pytest.param((0, 100, False), 50, 80, True, (0, 100), id="an end that was given beats a made-up one"),
+        pytest.param((0, 100, True), 50, 80, False, (0, 80), id="and a made-up one gives way"),
+        pytest.param((0, 100, False), 150, 200, False, (150, 200), id="disjoint times are replaced"),
+        pytest.param((50, 100, False), 10, 200, False, (10, 200), id="an earlier start is taken over"),
+    ],
+)
+def test_the_times_of_two_firings_are_merged(
+    known: tuple[int, int, bool], starts: int, ends: int, made_up: bool, merged_to: tuple[int, int]
+) -> None:
+    before = msgspec.structs.replace(fired(), starts_at=at(known[0]), timeout_at=at(known[1]), made_up=known[2])
+    word = msgspec.structs.replace(event(True, 60, ends=ends), starts_at=at(starts), timeout=made_up)
+    assert merged(before, word, at(60)) == (at(merged_to[0]), at(merged_to[1]))
+
+
+@pytest.mark.parametrize(
+    ("ends", "merged_to"),
+    [
+        pytest.param(55, (0, 60), id="of two ends that overlap the later counts"),
+        pytest.param(65, (65, 65), id="a later end of its own replaces the earlier"),
+    ],
+)
+def test_the_times_of_two_ends_are_merged(ends: int, merged_to: tuple[int, int]) -> None:
+    before = msgspec.structs.replace(ended(60), starts_at=at(0))
+    word = msgspec.structs.replace(event(False, 70, ends=ends), starts_at=None)
+    assert merged(before, word, at(70)) == (at(merged_to[0]), at(merged_to[1]))
+
+
+def test_in_alertmanagers_mode_arrival_decides_and_every_end_is_told() -> None:
+    late = event(True, 59)
+    assert judged(ended(60), late, 61).verdict is Verdict.LATE
+    assert decide(ended(60), late, now=at(61), accepted_at=at(61), offset=9, strict=True).verdict is Verdict.NEW
+    over = event(False, 60, ends=60)
+    again = decide(ended(60), over, now=at(61), accepted_at=at(61), offset=9, strict=True)
+    assert (again.verdict, again.tell) == (Verdict.DUPLICATE, Change.RESOLVED)

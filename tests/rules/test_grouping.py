@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from agents.rules.grouping import Flush, first_flush_at, flush, heard, pending
+from agents.rules.grouping import SWEEP, Flush, after_outcome, first_flush_at, flush, heard, joined, pending, reloaded
 from agents.rules.incident import GroupState, Member, told_as
 from agents.rules.notify_log import Reason, Told
 from streams.records import IncidentStatus, Kind, Severity
@@ -143,3 +143,109 @@ def test_an_outcome_counts_once_and_only_for_the_notice_that_is_waited_for() -> 
     once = heard(known, "ops/0", "task-1", sent=True)
     assert once is not None
     assert heard(once, "ops/0", "task-1", sent=True) is None
+
+
+@pytest.mark.parametrize(
+    ("known", "starts", "strict", "flush_at"),
+    [
+        pytest.param({}, 0, False, 0.5, id="a new group waits"),
+        pytest.param({}, -5, False, 0, id="unless its alert is older than group_wait"),
+        pytest.param({"next_flush_at": at(0.3)}, 0, False, 0.3, id="a group that waits goes on waiting"),
+        pytest.param({"next_flush_at": at(0.3)}, -5, False, 0, id="an old alert brings its first flush on"),
+        pytest.param({"next_flush_at": at(4), "flushed": True}, -5, False, 4, id="and no later one"),
+        pytest.param({"next_flush_at": at(4), "flushed": True, "empty_at": at(-0.1)}, 0, True, 4,
+                     id="in Alertmanager's mode an emptied group goes on ticking"),
+        pytest.param({"next_flush_at": at(4), "flushed": True, "empty_at": T0 - SWEEP}, 0, True, 0.5,
+                     id="until it is swept away"),
+    ],
+)  # fmt: skip
+def test_the_next_flush_after_an_alert_joined(
+    known: dict[str, Any], starts: float, strict: bool, flush_at: float
+) -> None:
+    alert = msgspec.structs.replace(member("a"), starts_at=at(starts))
+    after = joined(group(**known), alert, ROUTE, now=T0, strict=strict)
+    assert after.next_flush_at == at(flush_at)
+
+
+def test_muted_alerts_are_left_out_before_the_log_is_asked_and_a_closed_route_is_silent() -> None:
+    members = [member("a"), member("b")]
+    assert reasons(flush(group(), members, ROUTE, OPS, now=T0, muted=True)) == {}
+    after = flush(group(), members, ROUTE, OPS, now=T0, suppressed={"a"})
+    assert [[m.identity for m in notice.members] for notice in after.notices] == [["b"], ["b"]]
+    assert flush(group(), members, ROUTE, OPS, now=T0, suppressed={"a", "b"}).notices == ()
+
+
+def test_an_end_that_is_owed_passes_what_mutes_it_but_for_alertmanagers_mode() -> None:
+    members = [member("a")]
+    known = sent(flushed(group(), members, 0), members, 0)
+    over = [member("a", firing=False)]
+    after = flush(known, over, ROUTE, OPS, now=at(5), suppressed={"a"})
+    assert (reasons(after), after.gone) == ({0: Reason.ALL_RESOLVED}, ())
+    closed = flush(known, over, ROUTE, OPS, now=at(5), muted=True)
+    assert (closed.notices, closed.gone) == ((), ())
+    assert reasons(flushed(closed.group, over, 10)) == {0: Reason.ALL_RESOLVED}
+    strict = flush(group(), members, ROUTE, OPS, now=T0, strict=True)
+    waiting = pending(members, 1, "t", T0, strict=True)
+    there = heard(
+        msgspec.structs.replace(strict.group, pending={"ops/0": waiting}), "ops/0", "t", sent=True, strict=True
+    )
+    assert there is not None
+    lost = flush(there, over, ROUTE, OPS, now=at(5), suppressed={"a"}, strict=True)
+    assert (lost.notices, lost.gone) == ((), ("a",))
+
+
+def test_ended_members_leave_with_the_last_outcome_if_the_flush_had_seen_their_end() -> None:
+    members = [member("a")]
+    known = sent(flushed(group(), members, 0), members, 0)
+    over = [msgspec.structs.replace(member("a", firing=False), seen=known.revision)]
+    told = sent(flushed(known, over, 5), over, 5)
+    assert after_outcome(told, over, (OPS,), now=at(5)).gone == ("a",)
+    later = [msgspec.structs.replace(over[0], seen=told.revision + 5)]
+    assert after_outcome(told, later, (OPS,), now=at(5)).gone == ()
+
+
+def test_a_flush_that_fell_due_while_a_notice_was_under_way_comes_at_once_after_it_in_alertmanagers_mode() -> None:
+    members = [member("a")]
+    known = sent(flush(group(), members, ROUTE, OPS, now=T0, strict=True), members, 0, only=[])
+    held = flush(known, [*members, member("b")], ROUTE, OPS, now=at(5), strict=True)
+    assert (held.notices, held.group.held_up) == ((), True)
+    ended = held.group
+    for key, task in (("ops/0", "task-1"), ("ops/1", "task-2")):
+        told = heard(ended, key, task, sent=True, strict=True)
+        assert told is not None
+        ended = told
+    assert after_outcome(ended, members, (OPS,), now=at(7), strict=True).group.next_flush_at == at(7)
+
+
+def test_what_could_not_be_told_and_ended_is_told_once() -> None:
+    members = [member("a")]
+    known = sent(flushed(group(), members, 0), members, 0, only=[1])
+    failed = heard(known, "ops/0", "task-1", sent=False)
+    assert failed is not None
+    over = [member("a", firing=False)]
+    after = flushed(failed, over, 5)
+    assert (reasons(after)[0], after.gone) == (Reason.MISSED, ())
+    again = heard(sent(after, over, 5, only=[]), "ops/0", f"task-{after.notices[0].decision}", sent=False)
+    assert again is not None
+    assert 0 not in reasons(flushed(again, over, 10))
+
+
+def test_a_reload_in_alertmanagers_mode_tells_old_groups_at_once_and_young_ones_after_their_wait() -> None:
+    old, young = member("a"), msgspec.structs.replace(member("a"), starts_at=at(10))
+    known = group(next_flush_at=at(14), flushed=True)
+    assert reloaded(known, [old], ROUTE, now=at(10)).next_flush_at == at(10)
+    assert reloaded(known, [young], ROUTE, now=at(10)).next_flush_at == at(10.5)
+    assert reloaded(known, [], ROUTE, now=at(10)).next_flush_at is None
+
+
+def test_former_receivers_hear_of_the_ends_that_are_owed_to_them_and_of_nothing_else() -> None:
+    members = [member("a"), member("b")]
+    known = sent(flushed(group(), members, 0), members, 0)
+    desk = msgspec.structs.replace(OPS, name="desk")
+    still = flush(known, members, ROUTE, desk, now=at(5), former=(OPS,))
+    assert {notice.receiver for notice in still.notices} == {"desk"}
+    over = [member("a", firing=False), member("b")]
+    after = flush(known, over, ROUTE, desk, now=at(5), former=(OPS,))
+    owed = [notice for notice in after.notices if notice.receiver == "ops"]
+    assert [([m.identity for m in notice.members], notice.integration.index) for notice in owed] == [(["a"], 0)]
+    assert len({notice.decision for notice in after.notices}) == len(after.notices)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from agents.rules.notify_log import Reason, Told, why_notify
+from agents.rules.notify_log import MAINTENANCE, RETENTION, Pending, Reason, Told, in_force, told_of, why_notify
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 REPEAT = timedelta(hours=4)
@@ -40,3 +40,55 @@ def test_an_integration_is_told_for_these_reasons(
         entry, firing=firing, resolved=resolved, send_resolved=send_resolved, repeat_interval=REPEAT, now=NOW
     )
     assert why is reason
+
+
+def owing(*names: str, ago: timedelta = timedelta(minutes=5)) -> Told:
+    return Told((), (), NOW - ago, names)
+
+
+def test_an_end_that_is_owed_is_told_even_where_the_entry_no_longer_fires() -> None:
+    for resolved, reason in (("a:1", Reason.ALL_RESOLVED), ("b:1", None)):
+        why = why_notify(
+            owing("a:1"), firing=(), resolved=(resolved,), send_resolved=True, repeat_interval=REPEAT, now=NOW
+        )
+        assert why is reason
+
+
+@pytest.mark.parametrize(
+    ("ago", "repeat", "counts"),
+    [
+        pytest.param(2 * REPEAT, REPEAT, True, id="for twice the repeat interval"),
+        pytest.param(2 * REPEAT + MAINTENANCE + timedelta(seconds=1), REPEAT, False, id="no longer than until cleared"),
+        pytest.param(RETENTION, timedelta(days=30), True, id="for the retention"),
+        pytest.param(
+            RETENTION + MAINTENANCE + timedelta(seconds=1), timedelta(days=30), False,
+            id="a repeat interval beyond the retention leads to a duplicate",
+        ),
+    ],
+)  # fmt: skip
+def test_an_entry_counts(ago: timedelta, repeat: timedelta, counts: bool) -> None:
+    entry = in_force(told("a", ago=ago), repeat, NOW)
+    assert (entry is not None) == counts
+    why = why_notify(entry, firing=("a",), resolved=(), send_resolved=True, repeat_interval=timedelta(days=31), now=NOW)
+    assert why is (None if counts else Reason.FIRST)
+
+
+def test_what_has_run_out_still_owes_the_ends_of_what_it_told() -> None:
+    entry = in_force(Told(("a:1",), (), NOW - timedelta(days=9), ("a:1",)), REPEAT, NOW)
+    assert entry == Told((), (), NOW - timedelta(days=9), ("a:1",))
+
+
+@pytest.mark.parametrize(
+    ("before", "firing", "resolved", "owed"),
+    [
+        pytest.param(None, ("a:1",), (), ("a:1",), id="a firing that is told owes its end"),
+        pytest.param(("a:1",), (), ("a:1",), (), id="an end that is told is owed no more"),
+        pytest.param(("a:1",), ("b:1",), (), ("a:1", "b:1"), id="what this notice left out is owed as before"),
+        pytest.param(("a:1",), ("a:2",), (), ("a:2",), id="a new occurrence takes the place of the earlier"),
+    ],
+)
+def test_after_a_success_there_is_owed(
+    before: tuple[str, ...] | None, firing: tuple[str, ...], resolved: tuple[str, ...], owed: tuple[str, ...]
+) -> None:
+    entry = Told((), (), NOW, before) if before is not None else None
+    assert told_of(entry, Pending(1, "t", firing, resolved, NOW), NOW) == Told(firing, resolved, NOW, owed)
