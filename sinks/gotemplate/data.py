@@ -80,6 +80,13 @@ class Alert(Record):
     __slots__ = ()
 
 
+class AlertList(Slice):
+    """Some of the alerts of a notice."""
+
+    go_type = "[]template.Alert"
+    __slots__ = ()
+
+
 class Alerts(Slice):
     """Alerts of one notice."""
 
@@ -90,8 +97,8 @@ class Alerts(Slice):
         """Firing and Resolved."""
         return {"Firing": Method(lambda: self._of("firing")), "Resolved": Method(lambda: self._of("resolved"))}
 
-    def _of(self, status: str) -> "Alerts":
-        return Alerts(alert for alert in self if alert.fields()["Status"] == status)
+    def _of(self, status: str) -> AlertList:
+        return AlertList(alert for alert in self if alert.fields()["Status"] == status)
 
 
 class Data(Record):

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from sinks.gotemplate import nodes
 from sinks.gotemplate.errors import TemplateError, ValueProblemError
+from sinks.gotemplate.functions import escaped_html, url_query
 from sinks.gotemplate.nodes import Template
 from sinks.gotemplate.values import Html, Url
 
@@ -88,24 +89,30 @@ class Escaping:
         while position < len(text):
             position = self._STEPS[self._place](self, text, position)
 
-    def value(self, value: Any, text: str) -> None:  # noqa: ANN401 - any value
-        """Take a value, escaped for this place."""
+    def value(self, value: Any, text: str, closing: str = "") -> None:  # noqa: ANN401 - any value
+        """Take a value, escaped for this place; a closing html takes the place of the last escaping."""
         self.allow()
         if self._place is _Place.COMMENT:
             return
         if self._place is _Place.BEFORE_VALUE:
             self._place, self._quote, self._value = _Place.VALUE, "", ""
         if self._place is _Place.VALUE:
-            self._put(self._in_attribute(value, text))
+            self._put(self._in_attribute(value, text, closing))
             self._value += text
+        elif closing == "html":
+            self._put(escaped_html(text))
         elif isinstance(value, Html) and self._place is _Place.TEXT:
             self._put(text)
         else:
             self._put(text.translate(_NORMAL if isinstance(value, Html) else _TEXT))
 
     def escapes(self, function: str) -> bool:
-        """A closing html is what happens anyway, and so is urlquery within an address."""
+        """A closing html is done here, and so is urlquery within an address."""
         return function == "html" or (function == "urlquery" and self._in_address())
+
+    def reserves(self, function: str) -> bool:
+        """Escaping in the middle would be undone."""
+        return function in {"html", "urlquery"}
 
     def finish(self) -> None:
         """See that the markup is whole.
@@ -121,14 +128,20 @@ class Escaping:
         name = self._attribute
         return in_value and (name in _ADDRESSES or "src" in name or "uri" in name or "url" in name)
 
-    def _in_attribute(self, value: Any, text: str) -> str:  # noqa: ANN401
+    def _in_attribute(self, value: Any, text: str, closing: str) -> str:  # noqa: ANN401
         if isinstance(value, Html):
             text = _STRIPPED.sub("", text)
-        if self._in_address():
+        if closing == "urlquery":
+            text = url_query(text)
+        elif self._in_address():
             text = self._address(value, text)
         elif self._attribute == "style":
             text = _style(text)
-        return text.translate(_UNQUOTED if not self._quote else _NORMAL if isinstance(value, Html) else _TEXT)
+        if closing != "html":
+            return text.translate(_UNQUOTED if not self._quote else _NORMAL if isinstance(value, Html) else _TEXT)
+        if not self._quote:
+            raise ValueProblemError("the function html is not allowed in a value without quotes", always=True)
+        return escaped_html(text)
 
     def _address(self, value: Any, text: str) -> str:  # noqa: ANN401
         if "?" in self._value or "#" in self._value:

@@ -20,11 +20,14 @@ class Writer(Protocol):
     def text(self, text: str) -> None:
         """Take text of the template itself."""
 
-    def value(self, value: Any, text: str) -> None:  # noqa: ANN401 - any value
-        """Take a value and its text."""
+    def value(self, value: Any, text: str, closing: str = "") -> None:  # noqa: ANN401 - any value
+        """Take a value and its text; `closing` is the function that is left to do."""
 
     def escapes(self, function: str) -> bool:
-        """Whether the function would do here what is done anyway."""
+        """Whether the function, last in its pipeline, is done here."""
+
+    def reserves(self, function: str) -> bool:
+        """Whether the function may only come last."""
 
     def finish(self) -> None:
         """Hear that nothing more comes; raises ValueProblemError if something is missing."""
@@ -41,12 +44,16 @@ class Plain:
         """Keep it."""
         self.parts.append(text)
 
-    def value(self, value: Any, text: str) -> None:  # noqa: ANN401, ARG002 - the interface's
+    def value(self, value: Any, text: str, closing: str = "") -> None:  # noqa: ANN401, ARG002 - the interface's
         """Keep its text."""
         self.parts.append(self._escape(text) if self._escape is not None else text)
 
     def escapes(self, function: str) -> bool:  # noqa: ARG002 - the interface's
         """Nothing is done."""
+        return False
+
+    def reserves(self, function: str) -> bool:  # noqa: ARG002 - the interface's
+        """None is special."""
         return False
 
     def finish(self) -> None:
@@ -103,17 +110,27 @@ class Evaluator:
                 self._count(node.text)
                 self._writer.text(node.text)
             elif isinstance(node, nodes.Action):
-                value = self._pipe(dot, node.pipe, shows=not node.pipe.variables)
-                if not node.pipe.variables:
-                    text = shown(value)
-                    self._count(text)
-                    self._writer.value(value, text)
+                self._action(node.pipe, dot)
             elif isinstance(node, nodes.Branch):
                 self._branch(node, dot)
             elif isinstance(node, nodes.Jump):
                 raise _Jump(node.what)
             elif isinstance(node, nodes.Call):
                 self._call(node, dot)
+
+    def _action(self, pipe: nodes.Pipe, dot: Any) -> None:  # noqa: ANN401
+        if pipe.variables:
+            self._pipe(dot, pipe)
+            return
+        for name in filter(None, map(_function_of, pipe.commands[:-1])):
+            if self._writer.reserves(name):
+                raise self._error(f"the function {name} is not allowed there in HTML", "put it last", always=True)
+        last = _function_of(pipe.commands[-1])
+        closing = last if self._writer.escapes(last) else ""
+        value = self._pipe(dot, pipe, closing=closing)
+        text = "<no value>" if value is None else shown(value)
+        self._count(text)
+        self._writer.value(value, text, closing)
 
     def _branch(self, node: nodes.Branch, dot: Any) -> None:  # noqa: ANN401
         known = len(self._variables)
@@ -157,11 +174,11 @@ class Evaluator:
         self._body(template, self._pipe(dot, node.pipe) if node.pipe is not None else MISSING)
         self._line = node.line
 
-    def _pipe(self, dot: Any, pipe: nodes.Pipe, *, shows: bool = False) -> Any:  # noqa: ANN401
+    def _pipe(self, dot: Any, pipe: nodes.Pipe, *, closing: str = "") -> Any:  # noqa: ANN401
         value: Any = None
         last = len(pipe.commands) - 1
         for index, command in enumerate(pipe.commands):
-            value = self._command(dot, command, [value] if index else [], shows=shows and index == last)
+            value = self._command(dot, command, [value] if index else [], left=closing if index == last else "")
         for name in pipe.variables:
             if pipe.declares:
                 self._variables.append((name, value))
@@ -169,11 +186,11 @@ class Evaluator:
                 self._set(name, value)
         return value
 
-    def _command(self, dot: Any, command: nodes.Command, last: list[Any], *, shows: bool) -> Any:  # noqa: ANN401
+    def _command(self, dot: Any, command: nodes.Command, last: list[Any], *, left: str) -> Any:  # noqa: ANN401
         self._step(command.line)
         first, *others = command.words
         if isinstance(first, nodes.Function):
-            if shows and self._writer.escapes(first.name):
+            if left:
                 return texted((*(self._value(dot, word) for word in others), *last))
             return self._function(first.name, dot, others, last)
         if isinstance(first, nodes.Nil):
@@ -289,3 +306,8 @@ class Evaluator:
 
     def _error(self, reason: str, remedy: str = "mend the template", *, always: bool = False) -> TemplateError:
         return TemplateError(self._source, self._line, reason, remedy, always=always)
+
+
+def _function_of(command: nodes.Command) -> str:
+    first = command.words[0]
+    return first.name if isinstance(first, nodes.Function) else ""

@@ -40,7 +40,7 @@ def texted(values: tuple[Any, ...]) -> str:
     """Arguments as one text, as html, js and urlquery take them."""
     if len(values) == 1 and isinstance(values[0], str):
         return str(values[0])
-    return sprint(values)
+    return sprint(["<no value>" if value is None else value for value in values])
 
 
 def escaped_html(text: str) -> str:
