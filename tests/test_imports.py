@@ -38,6 +38,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "migrations": (),
     # The load comes from outside, over the senders' formats, and reads what was committed.
     "loadtests": ("loadtests", "embedded", "streams.settings", "streams.records"),
+    # It times the parts themselves, each alone.
+    "loadtests.bench_stages": ("loadtests", "agents", "streams"),
     # Except where what is measured is a part and not the whole.
     "loadtests.handover": OURS,
     "loadtests.handover_worker": OURS,
