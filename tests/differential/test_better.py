@@ -180,7 +180,7 @@ async def test_b4_b5_b7_sick_receivers_are_told_in_time_once_and_even_late(tmp_p
             oracle.alertmanager(folders["one"], *cluster) as one,
             oracle.alertmanager(folders["two"], *peer) as two,
         ):
-            await asyncio.sleep(5)  # the two have found each other
+            await settled(one, two)
             theirs.begin()
             mine.begin()
             for url in (one, two, str(stack.endpoints["http"])):
@@ -263,6 +263,18 @@ def alert(name: str, *, ends: float | None = None) -> dict[str, Any]:
 async def post(url: str, *alerts: dict[str, Any]) -> None:
     async with ClientSession(raise_for_status=True) as client:
         await client.post(f"{url}/api/v2/alerts", json=alerts)
+
+
+async def settled(*urls: str) -> None:
+    """Wait until these Alertmanagers have found each other: before, they hold notices back."""
+    async with asyncio.timeout(60), ClientSession(raise_for_status=True) as client:
+        for url in urls:
+            while True:
+                async with client.get(f"{url}/api/v2/status") as answer:
+                    cluster = (await answer.json())["cluster"]
+                if cluster["status"] == "ready" and len(cluster["peers"]) == len(urls):
+                    break
+                await asyncio.sleep(0.2)
 
 
 async def until(holds: Callable[[], bool], seconds: float) -> None:

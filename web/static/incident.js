@@ -132,12 +132,13 @@ export class Incident {
     const earlier = this.earlier ? el("button", { type: "button", class: "more", onclick: () => this.loadEarlier().catch(() => {}) }, "Show earlier") : null;
     return el("section", { class: "panel" }, el("h2", {}, "Timeline"),
       entries.length ? el("ol", { class: "timeline", reversed: true }, entries.map((entry) => el("li", { dataset: { event: entry.event } },
-        el("p", {}, age(entry.at), el("b", {}, EVENTS[entry.event] || sentence(entry.event))),
+        el("p", {}, age(entry.at), el("b", {}, headline(entry))),
         el("p", { class: "detail" }, story(entry, known))))) : empty("Nothing yet", "What happens is written here."), earlier);
   }
 }
 
 const sentence = (name) => { const text = words(name); return text.charAt(0).toUpperCase() + text.slice(1); };
+const headline = (entry) => (entry.event === "flapping" ? `Flapping ×${entry.detail.times}` : EVENTS[entry.event] || sentence(entry.event));
 const isIdentity = (value) => /^[0-9a-f]{32}$/.test(value);
 
 // What an entry says, with alerts by their words where they are known.
