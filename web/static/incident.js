@@ -155,6 +155,7 @@ function story({ actor, detail }, known) {
     else if (name === "after" && "before" in detail) continue;
     else if (name === "to") parts.push(`to ${String(value).replace(/\/0$/, "")}`);
     else if (name === "predecessor") parts.push("an earlier incident came before it");
+    else if (name === "flapping") parts.push(value);
     else if (name === "times") parts.push(`${value}×`);
     else if (name === "by" || name === "why" || name === "reason" || name === "severity") parts.push(name === "by" ? `by ${value}` : words(String(value)));
     else parts.push(`${words(name)}: ${typeof value === "object" ? JSON.stringify(value) : value}`);
