@@ -81,7 +81,7 @@ async def told(folder: Path, scripts: Sequence[Script], *, strict: bool) -> dict
         async def reload() -> None:
             (folder / "rules.yml").write_text(config(list(scripts), collector.url, later=True), encoding="utf-8")
             async with ClientSession(raise_for_status=True) as client:
-                await client.post(f"{url}/-/reload")
+                await client.post(f"{url}/-/reload", skip_auto_headers=["Content-Type"])
 
         await _warm(url, collector)
         player = Player(url, scripts, reload)
