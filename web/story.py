@@ -16,9 +16,9 @@ from web.picture import Picture
 
 _group: Final = msgspec.msgpack.Decoder(GroupState)
 _CAME: Final = {
-    "new": "It fired, as {source} said over {via}.",
+    "new": "It fired, as {source} said{over}.",
     "changed": "Its text changed.",
-    "resolved": "It ended, as {source} said over {via}.",
+    "resolved": "It ended, as {source} said{over}.",
     "late": "An older word about it came late and was only counted.",
 }
 _DECIDED: Final = {
@@ -71,7 +71,8 @@ def lines(alert: StoryAlert, material: Material, silences: Mapping[str, Silence]
 
 def _came(alert: StoryAlert, row: Mapping[str, Any]) -> Line:
     words = _CAME.get(row["verdict"], "An event of it was judged {verdict}.")
-    said = words.format(source=alert.source, via=row["via"], verdict=row["verdict"])
+    over = f" over {row['via']}" if row["via"] != alert.source else ""
+    said = words.format(source=alert.source, over=over, verdict=row["verdict"])
     return Line(at=row["decided_at"], kind="came", text=_with(said, row["reason"]), by=f"verdict {row['verdict']}")
 
 

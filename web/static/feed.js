@@ -4,10 +4,12 @@ export class Failure extends Error {
   constructor(status, message) { super(message); this.status = status; }
 }
 
-export async function ask(path, signal) {
+// Reads, or with a method and body changes something.
+export async function ask(path, signal, { method = "GET", body } = {}) {
+  const headers = { accept: "application/json", ...(body ? { "content-type": "application/json" } : {}) };
   let answer;
   try {
-    answer = await fetch(path, { signal, headers: { accept: "application/json" } });
+    answer = await fetch(path, { signal, method, headers, body: body && JSON.stringify(body) });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Failure(0, "The gateway cannot be reached.");

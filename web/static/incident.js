@@ -1,6 +1,8 @@
 // One incident: what it is, its alerts, what happened, who was told.
 import { el, age, badge, compact, empty, labels, number, outside, time, words } from "/static/dom.js";
 import { ask } from "/static/feed.js";
+import { written } from "/static/silences.js";
+import { Story } from "/static/story.js";
 
 const EVENTS = {
   opened: "Opened", reopened: "Reopened", resolved: "Resolved", acknowledged: "Acknowledged", merged: "Merged",
@@ -15,6 +17,7 @@ export class Incident {
     this.id = id;
     this.entries = [];
     this.opened = new Set();
+    this.stories = new Map();
     this.node = el("div", { class: "view incident-view" }, el("p", { class: "loading" }, "Loading…"));
     this.load();
   }
@@ -52,7 +55,11 @@ export class Incident {
     this.waiting = setTimeout(() => { this.waiting = null; this.load(); }, 700);
   }
 
-  changed(items) { if (items.some((item) => item.id === this.id)) this.refresh(); }
+  changed(items) {
+    if (!items.some((item) => item.id === this.id)) return;
+    for (const story of this.stories.values()) story.load();
+    this.refresh();
+  }
   sample() { if (!this.detail) this.refresh(); }
   reset() { this.refresh(); }
   away() {}
@@ -84,7 +91,14 @@ export class Incident {
       el("h1", {}, incident.title),
       incident.description && incident.description !== incident.title ? el("p", { class: "description" }, incident.description) : null,
       el("dl", { class: "facts" }, facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)))),
-      labels(incident.group_labels));
+      labels(incident.group_labels), silenceThese(incident.group_labels));
+  }
+
+  why(fingerprint) {
+    const redraw = () => this.draw();
+    const story = this.stories.get(fingerprint);
+    if (story) return story.node();
+    return el("button", { type: "button", class: "plain", onclick: () => { this.stories.set(fingerprint, new Story(fingerprint, redraw)); redraw(); } }, "Why?");
   }
 
   alerts(incident, alerts) {
@@ -113,7 +127,8 @@ export class Incident {
         el("dd", {}, /^https?:/.test(value) ? outside(value) : value)))) : null,
       el("p", { class: "meta" }, `${alert.source} · started ${time(alert.starts_at)}`,
         alert.ends_at ? ` · ended ${time(alert.ends_at)}` : "", ` · last seen ${time(alert.last_seen_at)} · ${alert.fingerprint}`),
-      alert.links.length ? el("p", { class: "links" }, alert.links.map((link) => outside(link.href, link.text))) : null));
+      alert.links.length ? el("p", { class: "links" }, alert.links.map((link) => outside(link.href, link.text))) : null,
+      this.why(alert.fingerprint)));
   }
 
   notices(notices) {
@@ -161,6 +176,13 @@ function story({ actor, detail }, known) {
     else parts.push(`${words(name)}: ${typeof value === "object" ? JSON.stringify(value) : value}`);
   }
   return parts.join(" · ");
+}
+
+// The form of silences, filled in with the group's labels.
+function silenceThese(pairs) {
+  const matchers = Object.entries(pairs).filter(([, value]) => value).sort().map(([name, value]) => written({ name, op: "=", value }));
+  if (!matchers.length) return null;
+  return el("p", { class: "links" }, el("a", { href: `/silences?matchers=${encodeURIComponent(matchers.join(", "))}`, "data-link": true }, "Silence these alerts"));
 }
 
 const back = () => el("p", { class: "back" }, el("a", { href: "/", "data-link": true }, "← All incidents"));

@@ -4,6 +4,7 @@ import { follow } from "/static/feed.js";
 import { Chart } from "/static/chart.js";
 import { Incidents } from "/static/incidents.js";
 import { Incident } from "/static/incident.js";
+import { Silences } from "/static/silences.js";
 import { Tables } from "/static/tables.js";
 
 const STATES = {
@@ -28,12 +29,13 @@ function show(moved) {
   const [, name, id] = location.pathname.split("/");
   document.title = "Incidents";
   if (name === "incidents" && id) view = new Incident(id);
+  else if (name === "silences") view = new Silences();
   else if (name === "tables") view = new Tables();
   else view = new Incidents(chart, go);
   main.replaceChildren(view.node);
   if (lastSample) view.sample(lastSample);
   for (const link of document.querySelectorAll("nav [data-view]")) {
-    if (link.dataset.view === (name === "tables" ? "tables" : "incidents")) link.setAttribute("aria-current", "page");
+    if (link.dataset.view === (["silences", "tables"].includes(name) ? name : "incidents")) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
   if (moved) { scrollTo(0, 0); main.focus({ preventScroll: true }); }
