@@ -15,7 +15,7 @@ class Deadlines:
     """
 
     def __init__(self) -> None:
-        self._heap: list[Entry] = []
+        self._heaps: dict[str, list[tuple[datetime, str]]] = {}
         self._live: dict[str, dict[str, datetime]] = {}
 
     def __len__(self) -> int:
@@ -23,18 +23,30 @@ class Deadlines:
 
     def push(self, due_at: datetime, what: str, key: str) -> None:
         """Remember a deadline."""
-        live = self._live.setdefault(what, {})
+        live = self._live.get(what)
+        if live is None:
+            live = self._live[what] = {}
+            self._heaps[what] = []
         if live.get(key) != due_at:
             live[key] = due_at
-            heapq.heappush(self._heap, (due_at, what, key))
+            heapq.heappush(self._heaps[what], (due_at, key))
 
-    def first(self) -> Entry | None:
-        """The entry that is due first."""
-        while self._heap:
-            due_at, what, key = self._heap[0]
-            if self._live[what].get(key) == due_at:
-                return self._heap[0]
-            heapq.heappop(self._heap)
+    def first(self, only: str | None = None) -> Entry | None:
+        """The entry that is due first, of all or of one kind only."""
+        found: Entry | None = None
+        for what in (only,) if only is not None else self._heaps:
+            entry = self._first_of(what)
+            if entry is not None and (found is None or entry < found):
+                found = entry
+        return found
+
+    def _first_of(self, what: str) -> Entry | None:
+        heap, live = self._heaps.get(what, []), self._live.get(what, {})
+        while heap:
+            due_at, key = heap[0]
+            if live.get(key) == due_at:
+                return due_at, what, key
+            heapq.heappop(heap)
         return None
 
     def next_at(self) -> datetime | None:
@@ -42,12 +54,12 @@ class Deadlines:
         entry = self.first()
         return entry[0] if entry is not None else None
 
-    def take(self, due_at: datetime) -> Entry | None:
-        """Remove and return the first entry, if it is due."""
-        entry = self.first()
+    def take(self, due_at: datetime, only: str | None = None) -> Entry | None:
+        """Remove and return the first entry, of all or of one kind only, if it is due."""
+        entry = self.first(only)
         if entry is None or entry[0] > due_at:
             return None
-        heapq.heappop(self._heap)
+        heapq.heappop(self._heaps[entry[1]])
         del self._live[entry[1]][entry[2]]
         return entry
 
@@ -70,13 +82,13 @@ class StepDeadlines:
         self._pushed.add((what, key))
         self._own.push(due_at, what, key)
 
-    def take(self, due_at: datetime) -> Entry | None:
-        """Remove and return the first entry, if it is due."""
+    def take(self, due_at: datetime, only: str | None = None) -> Entry | None:
+        """Remove and return the first entry, of all or of one kind only, if it is due."""
         while True:
-            mine, theirs = self._own.first(), self._partition.first()
+            mine, theirs = self._own.first(only), self._partition.first(only)
             if theirs is None or (mine is not None and mine <= theirs):
-                return self._own.take(due_at)
-            entry = self._partition.take(due_at)
+                return self._own.take(due_at, only)
+            entry = self._partition.take(due_at, only)
             if entry is None:
                 return None
             self._taken.append(entry)

@@ -45,6 +45,8 @@ RECENT: Final = "recent"
 HELD: Final = timedelta(minutes=15)
 """How long a resolved alert stays in the tables after it was last seen."""
 FOREVER: Final = datetime.max.replace(tzinfo=UTC)
+ROOM: Final = 0.95
+"""Part of the most alerts a partition may hold from which on resolved ones leave early."""
 TICK_LIMIT: Final = 500
 BATCH_LIMIT: Final = 512
 
@@ -242,6 +244,8 @@ class DedupWork:
         self._ticked = False
         self._waiting_rows: list[tuple[str, Pulse]] = []
         self._dirty: dict[str, int | None] = {}
+        self._held = len(partition.view.tables[PULSES])
+        self._evicted = 0
 
     def apply(self, offset: int, record: AlertsRecord) -> None:
         """Decide about one record."""
@@ -286,6 +290,7 @@ class DedupWork:
             self._remembered += len(ids)
             self.overlay.put(RECENT, key, value)
         self._expire_events()
+        self._make_room()
 
     def _event(self, offset: int, index: int, alert: Alert, batch: AlertBatch, accepted_at: datetime) -> None:
         known = self._pulse(alert.identity)
@@ -571,10 +576,26 @@ class DedupWork:
     def _drop(self, identity: str, pulse: Pulse) -> None:
         if pulse.dirty_from >= 0:
             self._touched[(identity, pulse.occurrence)] = dedup.in_row(pulse, self._now)
+        self._held -= 1
         self._pulses[identity] = None
         self._dirty[identity] = None
         self.overlay.put(PULSES, identity, None)
         self.overlay.put(ALERT_TABLE, identity, None)
+
+    def _make_room(self) -> None:
+        """Near the bound, resolved alerts leave before their time, oldest first; firing ones never."""
+        bound = self.logic.settings.alerts_cap * ROOM
+        while self._held > bound and (entry := self._deadlines.take(FOREVER, _DROP)) is not None:
+            pushed_at, _, identity = entry
+            pulse = self._pulse(identity)
+            due = due_at(_DROP, pulse) if pulse is not None else None
+            if pulse is None or due is None:
+                continue
+            if due > pushed_at:
+                self._deadlines.push(due, _DROP, identity)
+                continue
+            self._drop(identity, pulse)
+            self._evicted += 1
 
     def _configure(self, offset: int, record: ConfigChanged) -> None:
         self._now = max(self._now, record.announced_at)
@@ -640,6 +661,7 @@ class DedupWork:
         return state
 
     def _put(self, identity: str, pulse: Pulse, state: AlertState | None) -> None:
+        self._held += self._pulse(identity) is None
         self._pulses[identity] = pulse
         self._dirty[identity] = pulse.dirty_from if pulse.dirty_from >= 0 else None
         if state is not None:
@@ -741,6 +763,8 @@ class DedupWork:
             else:
                 partition.dirty.setdefault(identity, first)
         self._deadlines.commit()
+        if self._evicted and not self.replaying:
+            metrics.table_evictions.labels(ALERT_TABLE).inc(self._evicted)
         for verdict, count in self._counts.items():
             if count > 0 and not self.replaying:
                 metrics.events.labels(verdict).inc(count)

@@ -19,9 +19,11 @@ from streams import metrics
 from streams.amqp import CONNECTION_ERRORS, Topology, confirming, connected
 from streams.amqp_bursts import Delivery
 from streams.bridge_batch import DeadLetter, Gathered, dead_message, gathered
+from streams.capacity import Capacity
 from streams.observe import Health, Phase, serve
 from streams.producer import EventProducer, ProducerError
 from streams.records import AlertBatch
+from streams.redis_link import connect
 from streams.settings import Settings
 
 MAX_MESSAGES: Final = 1000
@@ -72,7 +74,15 @@ class _Session:
 class Bridge:
     """Carries messages from the queue to Kafka until `stop` is set."""
 
-    def __init__(self, settings: Settings, producer: EventProducer, health: Health, stop: asyncio.Event) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        producer: EventProducer,
+        health: Health,
+        stop: asyncio.Event,
+        capacity: Capacity | None = None,
+    ) -> None:
+        self._capacity = capacity
         self._settings = settings
         self._producer = producer
         self._health = health
@@ -145,6 +155,8 @@ class Bridge:
         """Whether Kafka has all of it; tried until it has, or until there is no use in trying."""
         waiting = list(found.batches)
         attempt = 0
+        if not await self._room(session, waiting):
+            return False
         while waiting:
             session.check()
             waiting = await self._try(waiting, is_first=attempt == 0)
@@ -154,6 +166,29 @@ class Bridge:
                 await self._pause(attempt)
                 attempt += 1
         return True
+
+    async def _room(self, session: _Session, batches: list[AlertBatch]) -> bool:
+        """Hold what is new to a full partition, and with it all that follows, until there is room; False at the end."""
+        held = False
+        while self._capacity is not None and await self._crowded(self._capacity, batches):
+            session.check()
+            if not held:
+                log.warning("bridge_holds", reason="a partition holds as many alerts as it may")
+                self._health.set("rabbitmq", ok=True, detail="held: no room for new alerts", required=False)
+            held = True
+            if self._stop.is_set():
+                return False
+            await self._pause(len(_PAUSES_S))
+        if held:
+            log.info("bridge_goes_on")
+            self._health.set("rabbitmq", ok=True, detail=f"reading {self._topology.queue}", required=False)
+        return True
+
+    async def _crowded(self, capacity: Capacity, batches: list[AlertBatch]) -> bool:
+        for batch in batches if capacity.full else ():
+            if await capacity.without_room(batch.items):
+                return True
+        return False
 
     async def _try(self, batches: list[AlertBatch], *, is_first: bool) -> list[AlertBatch]:
         """Publish; returns those that Kafka did not confirm."""
@@ -222,18 +257,23 @@ async def run(settings: Settings) -> None:
     health.set("rabbitmq", ok=False, detail="not connected yet", required=False)
     health.any_of("kafka", "rabbitmq")
     producer = EventProducer(settings)
+    redis = connect(settings.redis_url, socket_timeout=2, socket_connect_timeout=2)
+    capacity = Capacity(redis, settings)
     async with serve(settings, health):
         await producer.start()
         watch = asyncio.create_task(_watch(producer, health))
+        sizes = asyncio.create_task(capacity.run())
         health.phase(Phase.RUNNING)
         try:
             if settings.amqp_url:
-                await Bridge(settings, producer, health, stop).run()
+                await Bridge(settings, producer, health, stop, capacity).run()
             else:
                 health.set("rabbitmq", ok=False, detail="AMQP is off: no address is set", required=False)
                 await stop.wait()
         finally:
             health.phase(Phase.DRAINING)
             watch.cancel()
+            sizes.cancel()
+            await redis.aclose()
             await producer.stop()
     log.info("stopped")

@@ -307,6 +307,24 @@ class TableSet:
             yield len(gone)
             yield from gone
 
+    async def sizes(self, table: str, partitions: Iterable[int]) -> list[int]:
+        """How many entries a table has in each of the partitions, in one round trip."""
+        place = 1 + self.tables.index(table)
+        pipeline = self.redis.pipeline(transaction=False)
+        for partition in partitions:
+            pipeline.hlen(self.keys_of(partition)[place])
+        sizes: list[int] = await pipeline.execute()
+        return sizes
+
+    async def known(self, partition: int, table: str, keys: Iterable[str]) -> list[bool]:
+        """Which keys a table has, in one round trip."""
+        place = self.keys_of(partition)[1 + self.tables.index(table)]
+        pipeline = self.redis.pipeline(transaction=False)
+        for key in keys:
+            pipeline.hexists(place, key)
+        found: list[bool] = await pipeline.execute()
+        return found
+
     async def look_up(self, partition: int, table: str, key: str) -> bytes | None:
         """One value as last committed, from any process, owner or not."""
         name = key.encode(errors=ANY_BYTES)

@@ -74,6 +74,11 @@ class Settings:
     max_depth: int = _setting(32, "nesting of a JSON body", unit="levels")
     max_items: int = _setting(10_000, "alerts in one request", unit="alerts")
     recent_window: int = _setting(600, "how long an event id is remembered", unit="s")
+    alerts_cap: int = _setting(
+        250_000,
+        "alerts held in one partition: resolved ones leave early, then new ones are refused (503, 429)",
+        unit="alerts",
+    )
     recent_cap: int = _setting(200_000, "event ids remembered in one partition", unit="ids")
     verdict_event_ids: str = _setting("all", "event ids written beside a verdict", unit="all|first|none")
     row_interval: float = _setting(5.0, "least time between two writes of an alert's row for duplicates only", unit="s")
@@ -110,6 +115,8 @@ class Settings:
                 raise SettingsError(f"{PREFIX}{item.name.upper()} must not be negative")
         if self.partitions < 1:
             raise SettingsError(f"{PREFIX}PARTITIONS must be at least 1")
+        if self.alerts_cap < 1:
+            raise SettingsError(f"{PREFIX}ALERTS_CAP must be at least 1")
         if self.delivery_timeout >= self.session_timeout:
             raise SettingsError(f"{PREFIX}DELIVERY_TIMEOUT must be below {PREFIX}SESSION_TIMEOUT")
 

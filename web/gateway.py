@@ -12,6 +12,7 @@ import uvicorn
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from streams.capacity import Capacity
 from streams.fallback import Fallback
 from streams.observe import App, Health, Phase, Receive, Scope, Send, Server, listen, probes, watched
 from streams.producer import EventProducer
@@ -71,10 +72,11 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         for link in (producer, fallback):
             await link.start()
             stack.push_async_callback(link.stop)
+        capacity = Capacity(redis, settings)
         announcer, rules_announcer = SilenceAnnouncer(settings, database), Announcer(settings, rules)
         reloader = Reloader(settings, rules_announcer)
         reads = api.build(settings, database, live, TableViews(redis, settings), announcer, reloader)
-        app = composed(health, ingest_app(settings, producer, fallback), cast("App", reads))
+        app = composed(health, ingest_app(settings, producer, fallback, capacity), cast("App", reads))
         config = uvicorn.Config(
             app,
             loop="none",
@@ -90,6 +92,7 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         server = Server(config)
         await stack.enter_async_context(watched(health))
         await stack.enter_async_context(_kept_going(live.run))
+        await stack.enter_async_context(_kept_going(capacity.run))
         await stack.enter_async_context(_kept_going(rules_announcer.run))
         await stack.enter_async_context(_kept_going(announcer.run))
         await stack.enter_async_context(_kept_going(partial(_check, settings, health, producer, fallback, redis)))

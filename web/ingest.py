@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from streams import metrics
+from streams.capacity import Capacity, FullError
 from streams.fallback import Fallback
 from streams.handover import Handover, NowhereError
 from streams.intake import Parsed, Refusal, parse_alertmanager, parse_own
@@ -63,17 +64,18 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     event_ids: list[str] = []
 
 
-def ingest_app(settings: Settings, producer: EventProducer, fallback: Fallback) -> App:
+def ingest_app(settings: Settings, producer: EventProducer, fallback: Fallback, capacity: Capacity) -> App:
     """The ASGI app for `ROUTES`; anything else it answers with 404."""
-    return Ingest(settings, Handover(producer, fallback))
+    return Ingest(settings, Handover(producer, fallback), capacity)
 
 
 class Ingest:
     """Answers the ingest routes."""
 
-    def __init__(self, settings: Settings, handover: Handover) -> None:
+    def __init__(self, settings: Settings, handover: Handover, capacity: Capacity | None = None) -> None:
         self._settings = settings
         self._handover = handover
+        self._capacity = capacity
         self._reader = BodyReader(settings.max_message_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -100,7 +102,7 @@ class Ingest:
                 return await self._alertmanager(body, key, headers)
         except BodyError as error:
             return _refusal(route, _busy(route) if error.busy else error.status, str(error))
-        except NowhereError as error:
+        except (NowhereError, FullError) as error:
             return _refusal(route, _busy(route), str(error))
 
     async def _own(self, body: bytes, key: str, headers: dict[bytes, bytes]) -> Answer:
@@ -136,7 +138,18 @@ class Ingest:
         return HTTPStatus.OK, _JSON, b""
 
     async def _take(self, parsed: Parsed, accepted_at: datetime, via: str, headers: dict[bytes, bytes]) -> None:
-        """Bring the items into durable hands; what was refused is told to the sender even where its record is lost."""
+        """Bring the items into durable hands; what was refused is told to the sender even where its record is lost.
+
+        Raises:
+            NowhereError: neither Kafka nor RabbitMQ took them.
+            FullError: some are new alerts for which there is no room; the others were taken.
+        """
+        full = await self._capacity.without_room(parsed.items) if self._capacity is not None else set()
+        if full:
+            kept = [item for place, item in enumerate(parsed.items) if place not in full]
+            if kept:
+                await self._take(msgspec.structs.replace(parsed, items=kept), accepted_at, via, headers)
+            raise FullError(f"there is no room for {len(full)} new of {len(parsed.items)} alerts; come again")
         refused = sum(isinstance(item, Rejected) for item in parsed.items)
         metrics.intake_items.labels(via, "rejected").inc(refused)
         metrics.intake_items.labels(via, "accepted").inc(len(parsed.items) - refused)

@@ -156,6 +156,27 @@ def _loaded(stage: Dedup) -> AlertsPartition:
     )
 
 
+def test_near_the_bound_resolved_alerts_leave_oldest_first_and_firing_ones_never() -> None:
+    stage = Dedup(alerts_cap=5)
+    stage.step(batch(*(alert(f"n{n}") for n in range(4)), seconds=0))
+    for n in (2, 0):
+        stage.step(batch(alert(f"n{n}", firing=False), seconds=3 + n))
+    left = list(stage.pulses)
+    assert len(left) == 4
+    stage.step(batch(alert("n7"), seconds=6))
+    assert [identity for identity in left if identity not in stage.pulses] == [alert("n0").identity]
+    assert set(stage.view.tables["alerts"]) == set(stage.pulses)
+    stage.step(batch(*(alert(f"m{n}") for n in range(6)), seconds=7))
+    assert all(pulse.firing for pulse in stage.pulses.values())
+    assert len(stage.pulses) == 3 + 6
+
+
+@few
+@given(records=logs(), places=cuts)
+def test_who_leaves_early_does_not_depend_on_how_the_log_is_cut(records: list[AlertsRecord], places: set[int]) -> None:
+    assert settled(ran(records, places, alerts_cap=3).view) == settled(ran(records, set(), alerts_cap=3).view)
+
+
 @few
 @given(records=logs(), places=cuts)
 def test_verdicts_add_up_to_the_events_and_agree_with_the_progress(

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -19,6 +19,7 @@ from embedded.rabbitmq import RabbitMQ, find_server
 from streams import codec
 from streams.amqp import HANDOVER_TYPE, Topology
 from streams.bridge import Bridge
+from streams.capacity import Capacity
 from streams.fallback import Fallback, FallbackUnavailableError
 from streams.intake import parse_own
 from streams.observe import Health
@@ -50,8 +51,9 @@ async def wired(settings: Settings, kafka: Broker, amqp_url: str) -> Settings:
 class Running:
     """A bridge in this process, with its producer."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, capacity: Capacity | None = None) -> None:
         self.settings = settings
+        self.capacity = capacity
         self.stop = asyncio.Event()
         self.producer = EventProducer(settings)
         self.health = Health("bridge")
@@ -59,7 +61,9 @@ class Running:
 
     async def __aenter__(self) -> Self:
         await self.producer.start()
-        self.task = asyncio.create_task(Bridge(self.settings, self.producer, self.health, self.stop).run())
+        self.task = asyncio.create_task(
+            Bridge(self.settings, self.producer, self.health, self.stop, self.capacity).run()
+        )
         await until(lambda: self.producer.connected and self.health.is_ok("rabbitmq"))
         return self
 
@@ -139,6 +143,28 @@ async def waiting(settings: Settings, queue: str) -> int:
         channel = await opened.channel()
         declared = await channel.declare_queue(queue, passive=True)
         return declared.declaration_result.message_count or 0
+
+
+class Crowded(Capacity):
+    """A bound that is reached or not, as the test says."""
+
+    def __init__(self) -> None:
+        self.full = frozenset({0})
+
+    async def without_room(self, items: Sequence[Any]) -> set[int]:
+        return set(range(len(items))) if self.full else set()
+
+
+async def test_what_has_no_room_waits_on_rabbitmq_until_there_is_some(wired: Settings) -> None:
+    capacity = Crowded()
+    async with Running(wired, capacity) as running:
+        await send(wired, *(message(said(index), message_id=f"m{index}") for index in range(10)))
+        await until(lambda: running.health.readiness().parts["rabbitmq"].detail.startswith("held"))
+        assert await waiting(wired, wired.amqp_queue) == 0  # delivered, and not acknowledged
+        capacity.full = frozenset()
+        found = await batches(wired, lambda found: len(event_ids(found)) >= 10)
+    assert len(event_ids(found)) == 10
+    assert await waiting(wired, wired.amqp_queue) == 0
 
 
 async def test_every_message_is_on_kafka_once_and_the_queue_is_empty_after_a_stop(wired: Settings) -> None:
