@@ -113,10 +113,9 @@ class Settings:
             value = getattr(self, item.name)
             if isinstance(value, int | float) and not isinstance(value, bool) and value < 0:
                 raise SettingsError(f"{PREFIX}{item.name.upper()} must not be negative")
-        if self.partitions < 1:
-            raise SettingsError(f"{PREFIX}PARTITIONS must be at least 1")
-        if self.alerts_cap < 1:
-            raise SettingsError(f"{PREFIX}ALERTS_CAP must be at least 1")
+        for name in ("partitions", "alerts_cap"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{PREFIX}{name.upper()} must be at least 1")
         if self.delivery_timeout >= self.session_timeout:
             raise SettingsError(f"{PREFIX}DELIVERY_TIMEOUT must be below {PREFIX}SESSION_TIMEOUT")
 
