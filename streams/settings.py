@@ -109,6 +109,11 @@ class Settings:
                 f"{PREFIX}AUTH=off is allowed only on a loopback address, not on {self.http_host}: "
                 f"set {PREFIX}HTTP_HOST=127.0.0.1 or put an authenticating proxy in front of it"
             )
+        self._refuse_numbers()
+        if self.delivery_timeout >= self.session_timeout:
+            raise SettingsError(f"{PREFIX}DELIVERY_TIMEOUT must be below {PREFIX}SESSION_TIMEOUT")
+
+    def _refuse_numbers(self) -> None:
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
             if isinstance(value, int | float) and not isinstance(value, bool) and value < 0:
@@ -116,8 +121,6 @@ class Settings:
         for name in ("partitions", "alerts_cap"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{PREFIX}{name.upper()} must be at least 1")
-        if self.delivery_timeout >= self.session_timeout:
-            raise SettingsError(f"{PREFIX}DELIVERY_TIMEOUT must be below {PREFIX}SESSION_TIMEOUT")
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":

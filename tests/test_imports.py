@@ -41,7 +41,6 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # It times the parts themselves, each alone.
     "loadtests.bench_stages": ("loadtests", "agents", "streams"),
     # Except where what is measured is a part and not the whole.
-    "loadtests.bench_stages": OURS,
     "loadtests.handover": OURS,
     "loadtests.handover_worker": OURS,
     "loadtests.live_state": OURS,
