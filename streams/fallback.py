@@ -72,7 +72,7 @@ class Fallback:
                     for items, _ in cut(list(batch.items)):
                         part = msgspec.structs.replace(batch, items=tuple(items))
                         await exchange.publish(_message(part), HANDOVER_KEY, mandatory=True)
-            except CONNECTION_ERRORS as error:
+            except Exception as error:  # aiormq raises a bare one when the connection goes while it writes
                 metrics.fallback_messages.labels("failed").inc()
                 self.detail = f"{type(error).__name__}: {error}"
                 self._broken.set()

@@ -215,6 +215,8 @@ def _fill(role: Role) -> Doing:
     async def do(scene: Scene) -> str:
         async with scene.disks.full(role):
             await asyncio.sleep(scene.down)
+        if role is Role.RABBITMQ:  # whose quorum queues refuse for a minute after that, unless it is started again
+            await scene.stack.restart(scene.one_of(role))
         return f"the disk of {role} full for {scene.down:.0f} s"
 
     return do

@@ -25,13 +25,14 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 1
     seconds: float = 8
     limit: int = 1
+    rate: float = 250
     settings: dict[str, str] = {}
 
 
 CASES: Final = {
     "ack_before_store": Case(faults="kill-bridge", breaks=("L1",)),
     "no_fencing": Case(
-        faults="zombie-worker", breaks=("L2",), workers=2, seconds=13,
+        faults="zombie-worker", breaks=("L2",), workers=2, seconds=13, rate=600,
         settings={"session_timeout": "2.5", "delivery_timeout": "2"},
     ),
     "no_revision_check": Case(faults="repeat-records", breaks=("L4", "L5", "L6"), limit=3),
@@ -49,7 +50,8 @@ async def plan_of(plant: str, urls: Mapping[str, str], *, planted: bool = True) 
         "database_url": await _new_database(urls[f"{PREFIX}DATABASE_URL"], prefix),
     }  # fmt: skip
     return Plan(
-        seed=5, seconds=case.seconds, rate=250, workers=case.workers, faults=case.faults, limit=case.limit, calm=1,
+        seed=5, seconds=case.seconds, rate=case.rate, workers=case.workers, faults=case.faults, limit=case.limit,
+        calm=1,
         plant=plant if planted else "", settings=settings, patience=6 if planted else 60, rebuild=False,
     )  # fmt: skip
 
