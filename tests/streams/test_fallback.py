@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from aiormq.exceptions import AMQPConnectionError, DeliveryError
+from aiormq.exceptions import AMQPConnectionError
 
 from streams.fallback import Fallback, FallbackUnavailableError
 from streams.records import AlertBatch, Rejected
@@ -26,7 +26,7 @@ class Failing:
 
 
 # A bare Exception is what aiormq raises where a connection goes while it writes.
-@pytest.mark.parametrize("error", [Exception(), AMQPConnectionError("gone"), DeliveryError(None, None), TimeoutError()])
+@pytest.mark.parametrize("error", [Exception(), AMQPConnectionError("gone"), TimeoutError()])
 async def test_what_was_not_confirmed_is_not_safe(settings: Settings, error: Exception) -> None:
     fallback = Fallback(settings)
     fallback._exchange = Failing(error)  # type: ignore[assignment]
