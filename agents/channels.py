@@ -21,7 +21,7 @@ from sinks import (
     webhook,
 )
 from sinks.amqp import Amqp
-from sinks.channel import Channel, Telling
+from sinks.channel import Channel, NoTexts, Telling
 from sinks.email import Email
 from sinks.gotemplate.errors import TemplateError
 from sinks.gotemplate.templates import Templates
@@ -140,7 +140,7 @@ def telling_of(task: Claimed, integration: Integration, templates: Templates) ->
         notice=notice,
         reason=task.reason,
         made_at=task.created_at,
-        texts=NoticeTexts(templates, notice),
+        texts=NoticeTexts(templates, notice) if notice.digest is None else NoTexts(),
         memory=_memory.decode(task.memory) if task.memory else {},
     )
 

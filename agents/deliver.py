@@ -20,6 +20,7 @@ import faust
 import structlog
 from faust.contrib.asgi import bind_to_running_loop
 
+from agents.admission import Admission
 from agents.channels import Channels, Versions, all_channels
 from agents.dispatch import Dispatcher
 from agents.tell import Teller
@@ -28,11 +29,13 @@ from sinks.amqp import Amqp
 from sinks.email import Email
 from sinks.http import Http
 from sinks.postgres import TRANSIENT, open_pool
+from sinks.token_bucket import TokenBuckets
 from streams import codec, metrics
 from streams.app import app_id, options
 from streams.kafka_link import KafkaLink
 from streams.logs import configure
 from streams.observe import Health, Phase, serve
+from streams.redis_link import connect
 from streams.settings import Settings
 from streams.topics import INPUTS, TASKS, topic_name
 from streams.transport import PositionedApp
@@ -81,12 +84,17 @@ async def deliver(settings: Settings, stopping: asyncio.Event) -> None:
         link.start()
         stack.push_async_callback(link.stop)
         teller = Teller(pool, link, settings.partitions)
+        redis = connect(settings.redis_url, socket_timeout=0.5, socket_connect_timeout=0.5)
+        stack.push_async_callback(redis.aclose)
+        owner = f"{settings.worker_name}-{os.getpid()}-{secrets.token_hex(4)}"
+        versions = Versions(pool)
         dispatcher = Dispatcher(
             pool,
-            Channels(Versions(pool), channels).send,
+            Channels(versions, channels).send,
+            Admission(pool, owner, versions, TokenBuckets(redis, settings.app_prefix), health),
             health,
-            owner=f"{settings.worker_name}-{os.getpid()}-{secrets.token_hex(4)}",
-            lease=timedelta(seconds=3 * max(settings.delivery_timeout, settings.mail_timeout) + 10),
+            owner=owner,
+            process=settings.worker_name,
             max_age=timedelta(seconds=settings.delivery_max_age),
             ended=teller.tell,
         )
@@ -94,6 +102,7 @@ async def deliver(settings: Settings, stopping: asyncio.Event) -> None:
         jobs = [
             dispatcher.claim_for_ever(),
             dispatcher.commit_for_ever(),
+            dispatcher.keep_for_ever(),
             teller.run(),
             _watch(health, link, pool),
             _hear(settings, link, dispatcher.hint),

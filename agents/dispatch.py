@@ -16,20 +16,25 @@ from urllib.parse import urlsplit
 import asyncpg
 import structlog
 
+from agents.admission import Admission
 from agents.rules import retry
-from agents.rules.breaker import Breaker
-from sinks import task_rows
+from agents.rules.limits import STALE
+from agents.targets import PER_TARGET, Target, Targets
+from sinks import digest_rows, target_rows, task_rows
 from sinks.outcome import Failed, Outcome, Reason, RetryLater, Sent
 from sinks.postgres import TRANSIENT
+from sinks.target_rows import TargetState
 from sinks.task_rows import Claimed, Ending, Finished, Retry
 from streams import metrics
 from streams.observe import Health
 
-PLACES: Final = 128
-PER_TARGET: Final = 4
+PLACES: Final = 256
+LEASE: Final = timedelta(seconds=10)
+"""So long a task stays with a process that has died; one that lives renews it."""
 SWEEP: Final = 0.5
 MAX_HINTS: Final = 10_000
 MAX_DETAIL: Final = 500
+_KEEP: Final = 2.0
 _RETRY_FIRST: Final = 0.1
 _RETRY_CAP: Final = 2.0
 
@@ -38,43 +43,32 @@ Send = Callable[[Claimed], Awaitable[Outcome]]
 log = structlog.get_logger(__name__)
 
 
-class _Target:
-    """What this process knows of one target."""
-
-    def __init__(self) -> None:
-        self.breaker = Breaker()
-        self.held = 0  # tasks of it that are claimed and not committed
-        self.places = asyncio.Semaphore(PER_TARGET)
-
-    def is_idle(self, now: float) -> bool:
-        """Whether nothing would be forgotten with it."""
-        return not (self.held or self.breaker.failures or self.breaker.is_open(now))
-
-
 class Dispatcher:
-    """Sends what is due. `lease` must outlast a send, the wait for a place and the commit."""
+    """Sends what is due. `admit` says which of the claimed tasks go now and takes care of the others."""
 
     def __init__(
         self,
         pool: asyncpg.Pool,
         send: Send,
+        admission: Admission,
         health: Health,
         *,
         owner: str,
-        lease: timedelta,
+        process: str,
         max_age: timedelta,
         ended: Callable[[Sequence[Finished]], None],
     ) -> None:
         self._pool = pool
         self._send = send
+        self._admission = admission
         self._health = health
         self._owner = owner
-        self._lease = lease
+        self._process = process
         self._max_age = max_age
         self._ended = ended
-        self._targets: dict[str, _Target] = {}
+        self._targets = Targets()
         self._sending: set[asyncio.Task[None]] = set()
-        self._held = 0
+        self._held: dict[uuid.UUID, Claimed] = {}  # claimed by this process and not committed
         self._done: list[tuple[Claimed, Outcome | None]] = []  # None: never tried
         self._some_done = asyncio.Event()
         self._hints: set[uuid.UUID] = set()
@@ -123,6 +117,23 @@ class Dispatcher:
             else:
                 delay = _RETRY_FIRST
 
+    async def keep_for_ever(self) -> None:
+        """Renew the leases of what is being sent, and write down how targets answer; until cancelled."""
+        untold: dict[str, TargetState] = {}
+        while True:
+            failing = self._targets.failing()
+            detail = f"failing: {', '.join(failing)}" if failing else ""
+            self._health.set("targets", ok=not failing, detail=detail, required=False)
+            untold |= {state.target: state for state in self._targets.news()}
+            try:
+                async with self._pool.acquire(timeout=2) as conn:
+                    await task_rows.renew(conn, self._owner, LEASE, list(self._held))
+                    await target_rows.write(conn, self._process, list(untold.values()))
+                untold.clear()
+            except TRANSIENT as error:
+                self._health.set("postgres", ok=False, detail=type(error).__name__)
+            await asyncio.sleep(_KEEP)
+
     async def drain(self, patience: float) -> None:
         """Start nothing more, and wait until what is under way is committed."""
         self._stopping = True
@@ -134,50 +145,43 @@ class Dispatcher:
             sending.cancel()
         await asyncio.gather(*self._sending, return_exceptions=True)
         if self._held:
-            log.warning("notices_left_behind", notices=self._held)
+            log.warning("notices_left_behind", notices=len(self._held))
 
     async def _claim_once(self) -> None:
         self._woken.clear()
         sweeping = time.monotonic() >= self._sweep_at
         if sweeping:
             self._sweep_at = time.monotonic() + SWEEP
-        free = PLACES - self._held
+        free = PLACES - len(self._held)
         ids = None if sweeping else list(self._hints)
         if free <= 0 or ids == []:
             return
         self._hints.clear()
         async with self._pool.acquire(timeout=2) as conn:
             claimed = await task_rows.claim(
-                conn, self._owner, None, self._lease, free, ids, skip=self._closed_targets(), per_target=PER_TARGET
+                conn, self._owner, None, LEASE, free, ids, skip=self._targets.closed(), per_target=PER_TARGET
             )
         self._health.set("postgres", ok=True)
-        for task in claimed:
+        for task in await self._admission.admitted(claimed):
             self._start(task)
 
-    def _closed_targets(self) -> list[str]:
-        now = time.monotonic()
-        return [
-            name for name, target in self._targets.items() if target.held >= PER_TARGET or target.breaker.is_open(now)
-        ]
-
     def _start(self, task: Claimed) -> None:
-        self._held += 1
+        self._held[task.id] = task
         self._idle.clear()
-        target = self._targets.setdefault(task.target, _Target())
+        target = self._targets.of(task.target, task.channel)
         target.held += 1
         sending = asyncio.create_task(self._deliver(task, target))
         self._sending.add(sending)
         sending.add_done_callback(self._sending.discard)
 
-    async def _deliver(self, task: Claimed, target: _Target) -> None:
+    async def _deliver(self, task: Claimed, target: Target) -> None:
         outcome: Outcome | None = None
         async with target.places:
             if not self._stopping:
                 began = time.monotonic()
                 outcome = await self._sent(task)
-                now = time.monotonic()
-                target.breaker = target.breaker.heard(outcome, now)
-                metrics.notification_seconds.labels(task.channel).observe(now - began)
+                target.heard(outcome)
+                metrics.notification_seconds.labels(task.channel).observe(time.monotonic() - began)
         self._done.append((task, outcome))
         self._some_done.set()
 
@@ -197,6 +201,7 @@ class Dispatcher:
         try:
             async with self._pool.acquire(timeout=2) as conn, conn.transaction():
                 finished = await task_rows.finish(conn, self._owner, endings)
+                members = await digest_rows.ended(conn, [one for one in finished if not one.group_key])
                 await task_rows.retry_later(conn, self._owner, retries)
                 await task_rows.release(conn, self._owner, untried)
                 await task_rows.remember(conn, _memories(done))
@@ -208,14 +213,20 @@ class Dispatcher:
         if self._done:
             self._some_done.set()
         for task, _ in done:
-            self._held -= 1
-            self._targets[task.target].held -= 1
+            self._held.pop(task.id, None)
+            self._targets.of(task.target, task.channel).held -= 1
         if not self._held:
             self._idle.set()
         self._report(done, endings, retries)
-        self._ended(finished)
-        self._tidy()
+        self._ended([*(one for one in finished if one.group_key), *members])
+        self._count_digested(members, done)
+        await self._fold_stale(done)
         self.sweep_now()
+
+    async def _fold_stale(self, done: Sequence[tuple[Claimed, Outcome | None]]) -> None:
+        late = [task for task, end in done if isinstance(end, Sent) and task.age > STALE and task.incident_id]
+        for task in {(task.receiver, task.integration, task.target): task for task in late}.values():
+            await self._admission.fold_stale(task)
 
     def _sorted(
         self, done: Sequence[tuple[Claimed, Outcome | None]]
@@ -248,13 +259,10 @@ class Dispatcher:
                 attempt=task.attempt,
             )
 
-    def _tidy(self) -> None:
-        idle = [name for name, target in self._targets.items() if target.is_idle(time.monotonic())]
-        for name in idle:
-            del self._targets[name]
-        hosts = {urlsplit(name).hostname or "?" for name, target in self._targets.items() if target.breaker.failures}
-        detail = f"failing: {', '.join(sorted(hosts))}" if hosts else ""
-        self._health.set("targets", ok=not hosts, detail=detail, required=False)
+    def _count_digested(self, members: Sequence[Finished], done: Sequence[tuple[Claimed, Outcome | None]]) -> None:
+        channels = {(task.receiver, task.integration): task.channel for task, _ in done}
+        for one in members:
+            metrics.notifications.labels(channels[one.receiver, one.integration], "digested").inc()
 
 
 def _written(task: Claimed, outcome: Outcome | None, max_age: timedelta) -> Ending | Retry | Claimed:

@@ -112,7 +112,7 @@ def _record(one: Finished) -> bytes:
             receiver=one.receiver,
             integration=one.integration,
             decision=one.decision,
-            state=one.state,
+            state="failed" if one.state == "failed" else "sent",  # told by a digest is told
             reason=one.reason,
             finished_at=one.finished_at,
         )

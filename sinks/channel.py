@@ -21,6 +21,18 @@ class Texts(Protocol):
         """The same as HTML, with everything that came from alerts escaped."""
 
 
+class NoTexts:
+    """Renders no template: a digest is told in words of the channel's own, as templates speak of one group."""
+
+    def text(self, template: str, *, escape: Callable[[str], str] | None = None) -> str:  # noqa: ARG002 - as in Texts
+        """The text itself where it is no template."""
+        return "" if "{{" in template else template
+
+    def html(self, template: str) -> str:
+        """Likewise."""
+        return self.text(template)
+
+
 class Telling(msgspec.Struct, frozen=True, kw_only=True):
     """One notice for one integration. `id` is the idempotency key; `reason` says why it is told.
 

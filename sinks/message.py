@@ -37,6 +37,25 @@ class NoticeIncident(msgspec.Struct, frozen=True):
     url: str
 
 
+class DigestLine(msgspec.Struct, frozen=True):
+    """One incident of a digest, as its last folded notice told it."""
+
+    id: str
+    title: str
+    severity: str
+    status: str
+    url: str
+    notices: int
+
+
+class Digest(msgspec.Struct, frozen=True):
+    """What a digest speaks for; the worst incidents come first, and `incidents` may be fewer than there are."""
+
+    notices: int
+    count: int
+    incidents: tuple[DigestLine, ...]
+
+
 class NoticeBody(msgspec.Struct, frozen=True, kw_only=True):
     """What `notices.body` holds: the whole group at one flush."""
 
@@ -48,6 +67,7 @@ class NoticeBody(msgspec.Struct, frozen=True, kw_only=True):
     alerts: tuple[NoticeAlert, ...]
     external_url: str = msgspec.field(name="externalURL")
     truncated_alerts: int = msgspec.field(default=0, name="truncatedAlerts")
+    digest: Digest | None = None
 
 
 class UnusableNoticeError(ValueError):
@@ -74,6 +94,11 @@ def read_notice(stored: str, *, send_resolved: bool) -> NoticeBody:
     return msgspec.structs.replace(notice, alerts=alerts)
 
 
+def encoded(notice: NoticeBody) -> str:
+    """The stored form."""
+    return _encode(notice).decode()
+
+
 def webhook_body(notice: NoticeBody, options: Mapping[str, Any], reason: str) -> bytes:
     """Alertmanager's webhook JSON, version 4, with our `incident` beside it.
 
@@ -94,6 +119,7 @@ def webhook_body(notice: NoticeBody, options: Mapping[str, Any], reason: str) ->
             "externalURL": notice.external_url,
             "alerts": [_alert(alert) for alert in shown],
             "incident": {**msgspec.to_builtins(notice.incident), "reason": reason},
+            **_digest(notice),
         }
     )
 
@@ -118,6 +144,7 @@ def incident_body(
             "alerts": [_alert(alert) for alert in notice.alerts],
             "truncated_alerts": notice.truncated_alerts,
             **({"message": words} if words else {}),
+            **_digest(notice),
         }
     )
 
@@ -133,6 +160,10 @@ def common(maps: Sequence[Mapping[str, str]]) -> dict[str, str]:
         return {}
     first, *others = maps
     return {name: value for name, value in first.items() if all(other.get(name) == value for other in others)}
+
+
+def _digest(notice: NoticeBody) -> dict[str, Any]:
+    return {"digest": notice.digest} if notice.digest is not None else {}
 
 
 def _alert(alert: NoticeAlert) -> dict[str, Any]:

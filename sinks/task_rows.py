@@ -66,8 +66,8 @@ SET state = 'sending', attempts = mine.attempts + 1, lease_owner = $1, lease_unt
 FROM ready, notices, clock
 WHERE mine.id = ready.id AND notices.id = mine.notice_id
 RETURNING mine.id, mine.incident_id, mine.group_key, mine.decision, mine.config_version, mine.receiver,
-    mine.integration, mine.channel, mine.target, mine.urgency, mine.reason, mine.attempts AS attempt, mine.created_at,
-    clock.now - mine.created_at AS age, notices.body,
+    mine.integration, mine.channel, mine.target, mine.urgency, mine.reason, mine.attempts AS attempt, mine.last_reason,
+    mine.created_at, clock.now - mine.created_at AS age, notices.body,
     (SELECT memory FROM channel_memory kept WHERE kept.incident_id = mine.incident_id
         AND kept.receiver = mine.receiver AND kept.integration = mine.integration) AS memory
 """
@@ -107,6 +107,21 @@ SELECT incident_id, receiver, integration, memory::jsonb
 FROM unnest($1::uuid[], $2::text[], $3::int[], $4::text[]) AS new(incident_id, receiver, integration, memory)
 ON CONFLICT (incident_id, receiver, integration)
     DO UPDATE SET memory = excluded.memory, updated_at = clock_timestamp()
+"""
+
+# Keeps tasks that are still being sent, so that a lease need not be as long as the longest send.
+_RENEW: Final = """
+UPDATE notification_tasks SET lease_until = clock_timestamp() + $2::interval
+WHERE id = ANY($3::uuid[]) AND state = 'sending' AND lease_owner = $1
+"""
+
+# Puts back tasks that may not be sent yet; the attempt does not count.
+_HOLD: Final = """
+UPDATE notification_tasks AS mine
+SET state = 'due', attempts = mine.attempts - 1, last_reason = 'over_limit', due_at = clock_timestamp() + new.delay,
+    lease_owner = NULL, lease_until = NULL
+FROM unnest($2::uuid[], $3::int[], $4::interval[]) AS new(id, attempt, delay)
+WHERE mine.id = new.id AND mine.state = 'sending' AND mine.lease_owner = $1 AND mine.attempts = new.attempt
 """
 
 # Tasks that ended a while ago and whose group has not applied it, oldest first.
@@ -171,11 +186,12 @@ class Task:
 class Claimed:
     """A task leased to this process. `attempt` counts from 1; `age` is since it was made.
 
-    `body` is encoded JSON, see `sinks.message`; `memory` is what the channel kept of the incident's earlier notice.
+    `body` is encoded JSON, see `sinks.message`; `memory` is what the channel kept of the incident's earlier notice;
+    `last_reason` is why it was not sent before. A digest has no incident.
     """
 
     id: uuid.UUID
-    incident_id: uuid.UUID
+    incident_id: uuid.UUID | None
     group_key: str
     decision: int
     config_version: int
@@ -186,6 +202,7 @@ class Claimed:
     urgency: int
     reason: str
     attempt: int
+    last_reason: str
     created_at: datetime
     age: timedelta
     body: str
@@ -194,7 +211,7 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """How a task ended, for its group; `state` is sent or failed."""
+    """How a task ended, for its group; `state` is sent, digested or failed. A digest has an empty `group_key`."""
 
     id: uuid.UUID
     group_key: str
@@ -279,6 +296,19 @@ async def release(conn: Connection, owner: str, tasks: Sequence[Claimed]) -> Non
     """Give back tasks that were never tried."""
     if tasks:
         await conn.execute(_RELEASE, owner, [task.id for task in tasks], [task.attempt for task in tasks])
+
+
+async def renew(conn: Connection, owner: str, lease: timedelta, ids: Sequence[uuid.UUID]) -> None:
+    """Lengthen the leases of tasks that `owner` is still sending."""
+    if ids:
+        await conn.execute(_RENEW, owner, lease, list(ids))
+
+
+async def hold(conn: Connection, owner: str, tasks: Sequence[Claimed], delay: timedelta) -> None:
+    """Put back tasks that are over a receiver's limit."""
+    if tasks:
+        ids, attempts = [task.id for task in tasks], [task.attempt for task in tasks]
+        await conn.execute(_HOLD, owner, ids, attempts, [delay] * len(tasks))
 
 
 async def remember(conn: Connection, kept: Sequence[tuple[Claimed, Mapping[str, str]]]) -> None:

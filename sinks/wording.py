@@ -3,7 +3,7 @@
 from hashlib import sha256
 from typing import Final
 
-from sinks.message import NoticeBody, status_of
+from sinks.message import Digest, NoticeBody, status_of
 
 _ELLIPSIS: Final = "…"
 _LINES: Final = 20
@@ -23,7 +23,9 @@ def cut_bytes(text: str, limit: int) -> str:
 
 
 def headline(notice: NoticeBody) -> str:
-    """One line: status, how many fire, and what it is about."""
+    """One line: status, how many fire, and what it is about; of a digest, how much is in it."""
+    if notice.digest is not None:
+        return f"[DIGEST] {notice.incident.title}"
     firing = sum(1 for alert in notice.alerts if alert.status == "firing")
     status = f"FIRING:{firing}" if firing else "RESOLVED"
     return f"[{status}] {notice.incident.title}"
@@ -31,6 +33,8 @@ def headline(notice: NoticeBody) -> str:
 
 def account(notice: NoticeBody) -> str:
     """A few lines: each alert with its labels, and where to look."""
+    if notice.digest is not None:
+        return _of_digest(notice.digest, notice.incident.url)
     lines = [f"{alert.status}: {_labels(alert.labels)}" for alert in notice.alerts[:_LINES]]
     left = len(notice.alerts) - _LINES + notice.truncated_alerts
     if left > 0:
@@ -46,6 +50,16 @@ def group_hash(notice: NoticeBody) -> str:
 def is_firing(notice: NoticeBody) -> bool:
     """Whether one of its alerts fires."""
     return status_of(notice) == "firing"
+
+
+def _of_digest(digest: Digest, url: str) -> str:
+    lines = [
+        f"{one.severity}, {one.status}: {one.title} ({one.notices} notices) {one.url}"
+        for one in digest.incidents[:_LINES]
+    ]
+    if digest.count > len(lines):
+        lines.append(f"and {digest.count - len(lines)} more incidents")
+    return "\n".join([*lines, url])
 
 
 def _labels(labels: dict[str, str]) -> str:

@@ -27,8 +27,11 @@ AMQP_RESULTS: Final = ("acked", "requeued", "dead_lettered")
 PRODUCE_RESULTS: Final = ("confirmed", "timeout", "failed")
 FALLBACK_RESULTS: Final = ("confirmed", "failed")
 INCIDENT_EVENTS: Final = ("opened", "reopened", "changed", "resolved", "acknowledged", "merged")
-NOTIFICATION_OUTCOMES: Final = ("sent", "retry", "failed", "superseded")
-CHANNELS: Final = ("webhook", "email", "slack", "pagerduty", "opsgenie")
+NOTIFICATION_OUTCOMES: Final = ("sent", "retry", "failed", "held", "digested")
+CHANNELS: Final = (
+    "webhook", "email", "slack", "pagerduty", "opsgenie", "victorops", "msteams", "msteamsv2", "telegram", "pushover",
+    "discord", "webex", "amqp",
+)  # fmt: skip
 DEAD_LETTER_SOURCES: Final = ("http", "amqp", "kafka", "agent")
 PARTS: Final = ("kafka", "rabbitmq", "redis", "postgres")
 LOAD_SOURCES: Final = ("redis", "postgres", "kept")
@@ -148,6 +151,7 @@ notification_seconds = _declared(
 )
 template_failures = Counter("incidents_template_failures", "Texts left empty because their template failed.")
 notifications_due = Gauge("incidents_notifications_due", "Tasks that are due and not finished.")
+targets_paused = Gauge("incidents_targets_paused", "Targets that this process leaves alone after failures.")
 notifications_oldest_seconds = Gauge("incidents_notifications_oldest_seconds", "Age of the oldest due task.")
 
 config_last_reload_successful = Gauge(

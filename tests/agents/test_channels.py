@@ -37,7 +37,8 @@ def claimed(version: int, **changed: object) -> Claimed:
     given = {
         "id": uuid.UUID(int=1), "incident_id": uuid.UUID(int=2), "group_key": "g", "decision": 1,
         "config_version": version, "receiver": "ops", "integration": 0, "channel": "webhook", "target": "t",
-        "urgency": 0, "reason": "first firing", "attempt": 1, "created_at": datetime(2026, 1, 1, tzinfo=UTC),
+        "urgency": 0, "reason": "first firing", "attempt": 1, "last_reason": "",
+        "created_at": datetime(2026, 1, 1, tzinfo=UTC),
         "age": timedelta(0), "body": json.dumps(body()), **changed,
     }  # fmt: skip
     return Claimed(**given)  # type: ignore[arg-type]

@@ -9,15 +9,37 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from agents.dispatch import PER_TARGET, Dispatcher, Send
+from agents.admission import Admission
+from agents.channels import Versions
+from agents.dispatch import Dispatcher, Send
+from agents.targets import PER_TARGET
+from sinks import config_rows, target_rows
+from sinks.message import read_notice
 from sinks.outcome import Failed, Outcome, Reason, RetryLater, Sent
 from sinks.postgres import open_pool
 from sinks.task_rows import Claimed, Finished
+from sinks.token_bucket import TokenBuckets
 from streams.observe import Health
 from tests.sinks.outbox import incident, task
 
 Rows = list[asyncpg.Record]
 Start = Callable[..., "contextlib.AbstractAsyncContextManager[Dispatcher]"]
+
+
+class Buckets(TokenBuckets):
+    """As many tokens as a test gives."""
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+
+    async def take(self, receiver: str, *, capacity: int, per: timedelta, wanted: int) -> tuple[int, timedelta]:
+        granted = min(wanted, self.tokens)
+        self.tokens -= granted
+        return granted, timedelta(milliseconds=100)
+
+
+def admission(pool: asyncpg.Pool, owner: str, buckets: Buckets | None) -> Admission:
+    return Admission(pool, owner, Versions(pool), buckets or Buckets(0), Health("delivery"))
 
 
 @pytest.fixture
@@ -30,7 +52,9 @@ async def pool(database_url: str) -> AsyncIterator[asyncpg.Pool]:
 @pytest.fixture
 def start(pool: asyncpg.Pool) -> Start:
     @contextlib.asynccontextmanager
-    async def started(channel: Send, owner: str = "a", told: list[Finished] | None = None) -> AsyncIterator[Dispatcher]:
+    async def started(
+        channel: Send, owner: str = "a", told: list[Finished] | None = None, buckets: Buckets | None = None
+    ) -> AsyncIterator[Dispatcher]:
         def ended(finished: Sequence[Finished]) -> None:
             if told is not None:
                 told.extend(finished)
@@ -38,13 +62,18 @@ def start(pool: asyncpg.Pool) -> Start:
         dispatcher = Dispatcher(
             pool,
             channel,
+            admission(pool, owner, buckets),
             Health("delivery"),
             owner=owner,
-            lease=timedelta(seconds=20),
+            process=owner,
             max_age=timedelta(days=1),
             ended=ended,
         )
-        jobs = [asyncio.create_task(dispatcher.claim_for_ever()), asyncio.create_task(dispatcher.commit_for_ever())]
+        jobs = [
+            asyncio.create_task(dispatcher.claim_for_ever()),
+            asyncio.create_task(dispatcher.commit_for_ever()),
+            asyncio.create_task(dispatcher.keep_for_ever()),
+        ]
         try:
             yield dispatcher
         finally:
@@ -239,3 +268,150 @@ async def test_hints_are_sent_without_waiting_for_the_sweep(conn: asyncpg.Connec
         async with asyncio.timeout(5):
             await sent.wait()
         await until(all_in(conn, "sent"))
+
+
+LIMITED = """
+route: {receiver: ops}
+receivers: [{name: ops, webhook_configs: [{url: "http://127.0.0.1:9/hook"}]}]
+incidents: {receivers: {ops: {rate_limit: {notices: 30, per: 1s}}}}
+"""
+
+
+async def test_what_is_over_the_limit_is_told_by_one_digest_that_names_it(
+    conn: asyncpg.Connection, start: Start
+) -> None:
+    version = await config_rows.store(conn, LIMITED, "test")
+    made = [
+        await task(conn, await incident(conn), made_at=now(), config_version=version, urgency=n % 5) for n in range(12)
+    ]
+    sent: list[Claimed] = []
+    told: list[Finished] = []
+    buckets = Buckets(3)
+
+    async def channel(one: Claimed) -> Outcome:
+        sent.append(one)
+        return Sent()
+
+    async def spent() -> bool:
+        found = await rows(conn)
+        return len(sent) == 3 and any(row["last_reason"] == "over_limit" for row in found)
+
+    async def ended() -> bool:
+        return all(row["finished_at"] for row in await rows(conn))
+
+    async with start(channel, told=told, buckets=buckets):
+        await until(spent)
+        assert sorted(one.urgency for one in sent) == [0, 0, 0]
+        buckets.tokens = 1
+        await until(ended)
+    found = {row["id"]: row for row in await rows(conn)}
+    [digest] = [row for row in found.values() if row["incident_id"] is None]
+    folded = [row for row in found.values() if row["state"] == "digested"]
+    assert len(folded) == 9
+    assert {row["digest_id"] for row in folded} == {digest["id"]}
+    assert [one.id for one in sent[3:]] == [digest["id"]]
+    said = read_notice(sent[3].body, send_resolved=True)
+    assert said.digest is not None
+    assert (said.digest.notices, said.digest.count, said.incident.title) == (
+        9,
+        1,
+        "9 notices about 1 incidents, 1 critical",
+    )
+    assert sorted(one.id for one in told) == sorted(made)
+    assert {one.state for one in told} == {"sent", "digested"}
+
+
+async def test_members_of_a_digest_that_fails_are_told_each_by_itself(conn: asyncpg.Connection, start: Start) -> None:
+    version = await config_rows.store(conn, LIMITED, "test")
+    made = [await task(conn, await incident(conn), made_at=now(), config_version=version) for _ in range(4)]
+    sent: list[uuid.UUID] = []
+    buckets = Buckets(0)
+
+    async def channel(one: Claimed) -> Outcome:
+        if one.incident_id is None:
+            buckets.tokens = 10
+            return Failed(Reason.BAD_NOTICE, "no address")
+        sent.append(one.id)
+        return Sent()
+
+    async def done() -> bool:
+        return sorted(sent) == sorted(made)
+
+    async with start(channel, buckets=buckets):
+        await asyncio.sleep(0)
+        await until(held_back(conn, 4))
+        buckets.tokens = 1
+        await until(done)
+
+
+def held_back(conn: asyncpg.Connection, count: int) -> Callable[[], Awaitable[bool]]:
+    async def check() -> bool:
+        return [row["last_reason"] for row in await rows(conn)].count("over_limit") == count
+
+    return check
+
+
+async def test_when_a_target_is_back_what_grew_old_is_told_in_one_and_what_is_critical_by_itself(
+    conn: asyncpg.Connection, start: Start
+) -> None:
+    old = now() - timedelta(minutes=30)
+    for n in range(20):
+        await task(conn, await incident(conn), made_at=old, urgency=0 if n < 3 else 2)
+    fresh = await task(conn, await incident(conn), made_at=now(), urgency=2)
+    sent: list[Claimed] = []
+
+    async def channel(one: Claimed) -> Outcome:
+        sent.append(one)
+        return Sent()
+
+    async def ended() -> bool:
+        return all(row["finished_at"] for row in await rows(conn))
+
+    async with start(channel):
+        await until(ended)
+    states = [row["state"] for row in await rows(conn)]
+    assert states.count("digested") >= 10
+    assert [one.urgency for one in sent].count(0) == 3 + len([one for one in sent if one.incident_id is None])
+    assert fresh in {one.id for one in sent}
+    assert states.count("digested") + len(sent) - 1 == 21
+
+
+async def test_a_long_send_keeps_its_lease_and_others_do_not_repeat_it(
+    conn: asyncpg.Connection, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agents.dispatch.LEASE", timedelta(seconds=0.6))
+    monkeypatch.setattr("agents.dispatch._KEEP", 0.1)
+    await task(conn, await incident(conn), made_at=now())
+    sent = 0
+
+    async def channel(_one: Claimed) -> Outcome:
+        nonlocal sent
+        sent += 1
+        await asyncio.sleep(2)
+        return Sent()
+
+    async with start(channel, "a"), start(channel, "b"):
+        await until(all_in(conn, "sent"))
+    assert sent == 1
+
+
+async def test_how_a_target_answers_can_be_read(conn: asyncpg.Connection, start: Start) -> None:
+    for _ in range(8):
+        await task(conn, await incident(conn), made_at=now(), target="http://sick/a")
+    await task(conn, await incident(conn), made_at=now(), target="http://well/a")
+
+    async def channel(one: Claimed) -> Outcome:
+        return RetryLater(Reason.SERVER_ERROR, "HTTP 503") if one.target == "http://sick/a" else Sent()
+
+    async def paused() -> bool:
+        seen = await target_rows.seen(conn)
+        return "http://sick/a" in seen and seen["http://sick/a"].paused_until is not None
+
+    async with start(channel):
+        await until(paused)
+    seen = await target_rows.seen(conn)
+    assert seen["http://sick/a"].failures >= 5
+    assert seen["http://sick/a"].last_reason == "server_error"
+    assert seen["http://well/a"].failures == 0
+    assert seen["http://well/a"].last_sent_at is not None
+    assert (await target_rows.waiting(conn))["ops", 0].tasks == 8

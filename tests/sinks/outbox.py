@@ -61,6 +61,7 @@ async def task(
     stored: str | None = None,
     made_at: datetime = MADE_AT,
     channel: str = "webhook",
+    integration: int = 0,
 ) -> uuid.UUID:
     notice = Notice(
         id=uuid.uuid4(),
@@ -78,7 +79,7 @@ async def task(
         decision=decision,
         config_version=config_version,
         receiver="ops",
-        integration=0,
+        integration=integration,
         channel=channel,
         target=target,
         urgency=urgency,
