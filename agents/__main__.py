@@ -212,6 +212,28 @@ def check_config(path: Path, labels: tuple[str, ...], as_json: bool) -> None:  #
 
 
 @main.group()
+def receiver() -> None:
+    """Look after receivers."""
+
+
+@receiver.command("test")
+@click.argument("name")
+@click.option("--config", "path", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="the rules file")
+def receiver_test(name: str, path: Path | None) -> None:
+    """Send a marked test notice through every channel of a receiver, and say how each send ended.
+
+    The rules file is INCIDENTS_CONFIG unless --config names another. Exit codes: 0 all sent, 1 some not,
+    2 there is no such receiver or the file cannot be used.
+    """
+    from agents.receiver_test import try_receiver  # noqa: PLC0415 - each command loads only what it needs
+
+    settings = _settings()
+    if path is None and not settings.config:
+        raise click.UsageError("name a rules file with --config, or set INCIDENTS_CONFIG")
+    sys.exit(_run(try_receiver(settings, name, path or Path(settings.config), click.echo)))
+
+
+@main.group()
 def dlq() -> None:
     """Look at events that were refused; replay them once the cause is mended, or drop them.
 

@@ -147,17 +147,16 @@ def telling_of(task: Claimed, integration: Integration, templates: Templates) ->
 
 def _read(stored: config_rows.StoredConfig) -> Rules | ConfigError:
     try:
-        config = load(stored.text, stored.version, stored.files)
-        return Rules(config, _templates(config))
+        return rules_of(load(stored.text, stored.version, stored.files))
     except ConfigError as error:
         log.error("rules_unreadable", version=stored.version, reason=str(error))  # noqa: TRY400 - no traceback needed
         return error
 
 
-def _templates(config: RulesConfig) -> Templates:
-    """The templates of the rules; only Alertmanager's own where the files cannot be used by this program."""
+def rules_of(config: RulesConfig) -> Rules:
+    """The rules with their templates; only Alertmanager's own where the files cannot be used by this program."""
     try:
-        return Templates(config.templates)
+        return Rules(config, Templates(config.templates))
     except TemplateError as error:
         log.error("templates_unusable", version=config.version, reason=str(error))  # noqa: TRY400 - no traceback needed
-        return Templates({})
+        return Rules(config, Templates({}))
