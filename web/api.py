@@ -43,6 +43,7 @@ from web.live import Live
 from web.openapi import openapi
 from web.page import page_routes
 from web.picture import Painter
+from web.receivers import receivers
 from web.reloading import Reloader, reload
 from web.silence_store import SilenceStore
 from web.table_views import TableEntry, TablesView, TableViews
@@ -197,7 +198,7 @@ def build(
     return Litestar(
         route_handlers=[
             incidents, incident, timeline, alerts, tables, table_entry, totals, stream, openapi, _alertmanager(),
-            explain, reload, *silences.ROUTES, *page_routes(),
+            explain, receivers, reload, *silences.ROUTES, *page_routes(),
         ],
         exception_handlers=problems.HANDLERS,
         before_request=refuse_foreign,
