@@ -118,6 +118,13 @@ def demo(once: bool, messages: int, endpoints: str) -> None:  # noqa: FBT001 - c
     default=None,
     help="spread of arrivals",
 )
+@click.option(
+    "--receivers",
+    envvar="RECEIVERS",
+    type=click.Choice(["none", "healthy", "hanging"]),
+    default=None,
+    help="measure how soon somebody is told, on a system of its own; hanging: beside a target that never answers",
+)
 @click.option("--seed", envvar="SEED", type=int, default=None, help="seed of mix and arrivals")
 @click.option("--endpoints", envvar="ENDPOINTS", default="", help="endpoints.json of a running system")
 @click.option("--report", envvar="REPORT", default="", help="write the figures to this file as JSON")

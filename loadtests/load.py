@@ -6,6 +6,7 @@ drain, and compares the producers' ledger with Postgres.
 
 import argparse
 import asyncio
+import contextlib
 import os
 import secrets
 import sys
@@ -22,8 +23,9 @@ import msgspec
 from loadtests.latency import latencies, send_times_differ
 from loadtests.ledger import verify_when_flushed
 from loadtests.ledger_file import Entry, entries_in
+from loadtests.notices import Desk, desk
 from loadtests.outside import Honesty, OutsideReader
-from loadtests.plan import STATUS_MARK, VARIABLE, Endpoints, LoadPlan, Shape, Via
+from loadtests.plan import STATUS_MARK, VARIABLE, Endpoints, LoadPlan, Receivers, Shape, Via
 from loadtests.processes import kafka_flavour, usage_by_role
 from loadtests.report import (
     GeneratorFigures,
@@ -66,10 +68,11 @@ class _Measured:
     drained: bool
 
 
-async def load(plan: LoadPlan, endpoints: Endpoints, *, report: str = "") -> int:
+async def load(plan: LoadPlan, endpoints: Endpoints, *, report: str = "", told: Desk | None = None) -> int:
     """Run the plan against a system; 0 only if nothing was lost, doubled or otherwise wrong.
 
-    The run gets an id of its own, the plan's `run` and `ledger` are replaced.
+    With `told`, somebody must hear of each incident in time as well. The run gets an id of its own, the plan's
+    `run` and `ledger` are replaced.
     """
     if endpoints.amqp is None and plan.via is not Via.HTTP:
         print("this system has no RabbitMQ: alerts go over HTTP instead", flush=True)
@@ -80,9 +83,14 @@ async def load(plan: LoadPlan, endpoints: Endpoints, *, report: str = "") -> int
         )
         connection = await asyncpg.connect(endpoints.postgres)
         try:
+            began_at = await database_now(connection)
             measured = await _measure(plan, endpoints, connection)
+            first = await told.first_notices(connection, began_at) if told is not None else None
             entries = await asyncio.to_thread(entries_in, Path(folder))
             figures = await _judge(plan, endpoints, connection, measured, entries)
+            figures = msgspec.structs.replace(
+                figures, first_notices=first, passed=figures.passed and (first is None or first.hold)
+            )
         finally:
             await connection.close()
     if report:
@@ -234,8 +242,14 @@ def _rate(entries: list[Entry]) -> float:
 async def load_somewhere(plan: LoadPlan, settings: Settings, *, named: str | None = None, report: str = "") -> int:
     """Run the plan on the running system (`named`: its endpoints.json), or on one started for it."""
     try:
-        async with running_system(settings, named) as endpoints:
-            return await load(plan, endpoints, report=report)
+        async with contextlib.AsyncExitStack() as stack:
+            told = None
+            if plan.receivers is not Receivers.NONE:
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="incidents-sink-"))
+                told = await stack.enter_async_context(desk(plan.receivers, Path(folder)))
+            rules = told.rules if told is not None else None
+            endpoints = await stack.enter_async_context(running_system(settings, named, rules))
+            return await load(plan, endpoints, report=report, told=told)
     except (NoSystemError, GeneratorError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -255,6 +269,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--via", choices=list(Via), default=standard.via, help="amqp, http or both")
     parser.add_argument("--batch", type=int, default=standard.batch, help="alerts a message or request (%(default)s)")
     parser.add_argument("--shape", choices=list(Shape), default=standard.shape, help="spread of arrivals")
+    parser.add_argument("--receivers", choices=list(Receivers), default=standard.receivers, help="who is told")
     parser.add_argument("--seed", type=int, default=standard.seed, help="seed of mix and arrivals (%(default)s)")
     parser.add_argument(
         "--endpoints", default="", help="endpoints.json of a running system (default: the data folder's)"

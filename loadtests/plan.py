@@ -27,6 +27,14 @@ class Shape(StrEnum):
     STORM = "storm"
 
 
+class Receivers(StrEnum):
+    """Who is told during a run: nobody, a target that answers, or one beside which another never answers."""
+
+    NONE = "none"
+    HEALTHY = "healthy"
+    HANGING = "hanging"
+
+
 class AmqpEndpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Where to publish."""
 
@@ -67,6 +75,7 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     batch: int = 1
     shape: Shape = Shape.STEADY
     seed: int = 1
+    receivers: Receivers = Receivers.NONE
     run: str = "load"
     ledger: str = ""
     http: str | None = None

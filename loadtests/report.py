@@ -11,6 +11,7 @@ from rich.table import Table
 
 from loadtests.latency import Latency
 from loadtests.ledger import Finding, Law, Verification
+from loadtests.notices import FirstNotices
 from loadtests.outside import Honesty
 from loadtests.plan import Shape, Via
 from loadtests.processes import Usage
@@ -60,6 +61,7 @@ class LoadFigures(msgspec.Struct, kw_only=True, frozen=True):
     cpu_us_per_message: dict[str, float]
     rss_mib: dict[str, float]
     passed: bool
+    first_notices: FirstNotices | None = None
 
 
 def console() -> Console:
@@ -109,6 +111,8 @@ def print_load(out: Console, figures: LoadFigures) -> None:
         out.print(table_of("process", ("role", "CPU us a message", "RSS MiB"), (
             (role, cpu, figures.rss_mib.get(role, 0)) for role, cpu in figures.cpu_us_per_message.items()
         )))  # fmt: skip
+    if figures.first_notices is not None:
+        print_first_notices(out, figures.first_notices)
     honesty = figures.honesty
     out.print(
         f"committed_at against an outside reader, {honesty.rows:,} incident rows: "
@@ -118,6 +122,14 @@ def print_load(out: Console, figures: LoadFigures) -> None:
         out.print(f"{figures.send_times_differ:,} new alerts do not carry the send time of the ledger")
     print_laws(out, figures.laws)
     out.print("passed" if figures.passed else "FAILED", style="bold green" if figures.passed else "bold red")
+
+
+def print_first_notices(out: Console, first: FirstNotices) -> None:
+    """How soon the first notice of each incident was there."""
+    out.print(table_of(f"first notice beyond group_wait, s; other target: {first.receivers}", (
+        "", "incidents", "untold", "p50", "p99", "worst", "goal p99"), [
+        ("opened to told", first.incidents, first.untold, first.p50_s, first.p99_s, first.worst_s, first.goal_s),
+    ]))  # fmt: skip
 
 
 _LATENCY_OF: Final[Mapping[str, str]] = {

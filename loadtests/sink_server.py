@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import hashlib
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,18 +39,25 @@ class Sink:
     """An async context manager: inside it the receiver runs; `notices` is its ledger, also written to a file."""
 
     def __init__(
-        self, ledger: Path | None = None, *, host: str = "127.0.0.1", port: int = 0, answer: Answer | None = None
+        self,
+        ledger: Path | None = None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        answer: Answer | None = None,
+        hangs: str = "",
     ) -> None:
         self.notices: list[Notice] = []
         self.port = port
         self._host = host
+        self._hangs = hangs  # this target gets no answer
         self._file = ledger.open("ab", buffering=0) if ledger is not None else None
         self._answer = answer or (lambda _: 200)
         self._attempts: dict[tuple[str, str], int] = {}
         self._arrived = asyncio.Condition()
         app = web.Application(client_max_size=_LARGEST)
         app.router.add_route("POST", "/{target:.*}", self._receive)
-        self._runner = web.AppRunner(app, access_log=None)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
 
     @property
     def url(self) -> str:
@@ -99,6 +107,8 @@ class Sink:
             self._arrived.notify_all()
         if self._file is not None:
             self._file.write(msgspec.json.encode(notice) + b"\n")
+        if target == self._hangs:
+            await asyncio.Event().wait()
         return web.Response(status=notice.answered)
 
 
@@ -125,10 +135,12 @@ def _text(said: dict[str, Any], *names: str) -> str:
     return ""
 
 
-async def _serve(port: int, ledger: Path) -> None:
-    async with Sink(ledger, port=port) as sink:
+async def _serve(port: int, ledger: Path, hangs: str) -> None:
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    async with Sink(ledger, port=port, hangs=hangs) as sink:
         print(f"webhook sink on {sink.url}, ledger in {ledger}", flush=True)
-        await asyncio.Event().wait()
+        await stopped.wait()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -140,9 +152,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--ledger", type=Path, default=Path("sink-ledger.jsonl"), help="file to append to (%(default)s)"
     )
+    parser.add_argument("--hang", default="", metavar="TARGET", help="never answer what is posted to this path")
     given = parser.parse_args(arguments)
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(given.port, given.ledger))
+        asyncio.run(_serve(given.port, given.ledger, given.hang))
     return 0
 
 
