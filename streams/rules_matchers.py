@@ -14,7 +14,7 @@ import re2
 
 OPERATORS: Final = ("=", "!=", "=~", "!~")
 _RESERVED: Final = re.compile(r"[\s{}!=~,\\\"'`]")
-_CLASSIC: Final = re.compile(r"\s*([a-zA-Z_:][a-zA-Z0-9_:]*)\s*(=~|=|!=|!~)\s*(.*?)\s*", re.DOTALL)
+_NAME_AND_OP: Final = re.compile(r"\s*([a-zA-Z_:][a-zA-Z0-9_:]*)\s*(=~|=|!=|!~)")
 _IN_QUOTES: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _QUOTED: Final = r'"(?:[^"\\\n]|\\.)*"'
 _WORD: Final = rf"(?:{_QUOTED}|[^\s{{}}!=~,\\\"'`]+)"
@@ -110,10 +110,11 @@ def _split(text: str) -> list[str]:
 
 
 def _classic(text: str) -> Matcher:
-    match = _CLASSIC.fullmatch(text)
+    match = _NAME_AND_OP.match(text)
     if match is None:
         raise MatcherError(f"{text!r} is not a matcher")
-    name, op, raw = match.groups()
+    name, op = match.groups()
+    raw = text[match.end() :].strip()
     if not raw.startswith('"'):
         return checked(name, op, _unescaped(raw))
     if not _IN_QUOTES.fullmatch(raw):

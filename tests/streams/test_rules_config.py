@@ -1,5 +1,6 @@
 """A rules file is read as Alertmanager reads it, or refused with its line."""
 
+import time
 from datetime import timedelta
 
 import pytest
@@ -147,6 +148,14 @@ def test_merge_keys_and_anchors_are_followed() -> None:
         (rules(more="incidents: {kinds: [{kind: x, matchers: [a=b]}]}"), 7, "incidents.kinds[0].kind", "not a kind"),
         (rules(more="incidents: {receivers: {z: {}}}"), 7, "incidents.receivers.z", "no receiver is named"),
         (rules(more="incidents: {receivers: {a: {format: incidents}}}"), 7, "incidents.receivers.a", "webhook"),
+        (rules(more="global: {smtp_smarthost: 'x:post'}"), 7, "global.smtp_smarthost", "not a port"),
+        (rules(more="global: {smtp_smarthost: 'x:0'}"), 7, "global.smtp_smarthost", "not a port"),
+        (
+            rules(more="    pagerduty_configs: [{service_key: abc}]"),
+            7,
+            "receivers[1].pagerduty_configs[0].service_key",
+            "Events API v1",
+        ),
         (rules(more="global: {smtp_smarthost: x}"), 7, "global.smtp_smarthost", "not a host and a port"),
         (rules(more="global: {resolve_timeout: 0s}"), 7, "global.resolve_timeout", "zero"),
         (rules(more="    wechat_configs: []"), 7, "receivers[1].wechat_configs", "not supported yet"),
@@ -209,10 +218,20 @@ def test_other_texts_are_not_durations(text: str) -> None:
         (r'"\u00fc\x41"!~ y', [("üA", "!~", "y")]),
         ("service.name=api", [("service.name", "=", "api")]),
         ("{}", []),
+        ("\n a\t=~\n b  c \n", [("a", "=~", "b  c")]),
+        ('a="b" ', [("a", "=", "b")]),
     ],
 )
 def test_both_grammars_of_matchers_are_read(text: str, expected: list[tuple[str, str, str]]) -> None:
     assert parse(text) == [Matcher(*parts) for parts in expected]
+
+
+@pytest.mark.parametrize("text", ["a=x{}x", 'a="x{}x"', "a=x{}"])
+def test_long_matchers_take_no_longer_than_they_are(text: str) -> None:
+    started = time.monotonic()
+    (matcher,) = parse(text.format(" " * 64_000))
+    assert time.monotonic() - started < 1
+    assert matcher.value.startswith("x")
 
 
 @pytest.mark.parametrize(
