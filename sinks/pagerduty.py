@@ -21,10 +21,7 @@ def over(http: Http) -> Channel:
     async def tell(telling: Telling) -> Outcome:
         key = telling.option("routing_key").strip()
         if not key:
-            return Failed(
-                Reason.REFUSED_TARGET,
-                "a service_key belongs to PagerDuty's Events API v1, which is not spoken here: give it a routing_key",
-            )
+            return Failed(Reason.REFUSED_TARGET, "the routing_key, a template, gives nothing")
         return await http.told(
             Request(
                 url=telling.options["url"],

@@ -70,7 +70,9 @@ def _naming(role: str, worker: str) -> Processor:
 
 def _rendering(*, text: bool, colors: bool) -> list[Processor]:
     if text:
-        return [_masked, structlog.dev.ConsoleRenderer(colors=colors)]
+        # The renderer's own way with exceptions prints local variables, and with them secrets.
+        plain = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
+        return [structlog.processors.format_exc_info, _masked, plain]
     return [structlog.processors.format_exc_info, _masked, structlog.processors.JSONRenderer(serializer=_json)]
 
 

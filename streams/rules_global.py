@@ -21,6 +21,9 @@ _ADDRESSES: Final = {
 }
 _FLAGS: Final = {"smtp_require_tls": True, "smtp_force_implicit_tls": None}
 _FILES: Final = frozenset(f"{key}_file" for key in _SECRETS)
+_PORTS: Final = {"smtp": "25", "submissions": "465", "smtps": "465", "submission": "587"}
+_LAST_PORT: Final = 65535
+_DIGITS: Final = 5
 # Keys of receivers that nothing is sent to: read over, since they do nothing by themselves.
 _UNUSED: Final = frozenset(
     {
@@ -70,11 +73,14 @@ def _value(key: str, fields: dict[str, Node], reader: Reader) -> Any:  # noqa: A
 
 
 def smarthost(node: Node) -> str:
-    """An address `host:port` of a mail server."""
+    """An address `host:port` of a mail server; a port may have been written by its name."""
     value = node.text()
     host, colon, port = value.rpartition(":")
     if not value:
         return ""
     if not (colon and port and host.count(":") == (0 if not host.startswith("[") else host.count(":"))):
         raise node.error(f"{value!r} is not a host and a port", "write it like mail.example.org:587")
-    return value
+    number = _PORTS.get(port, port)
+    if not (number.isascii() and number.isdecimal() and len(number) <= _DIGITS and 0 < int(number) <= _LAST_PORT):
+        raise node.error(f"{port!r} is not a port", f"use 1 to {_LAST_PORT}, or one of {', '.join(sorted(_PORTS))}")
+    return f"{host}:{number}"

@@ -139,11 +139,14 @@ def _email(node: Node, _fields: dict[str, Node], options: Options, shared: Optio
 
 
 def _pagerduty(node: Node, fields: dict[str, Node], options: Options, shared: Options, _reader: Reader) -> str:
-    _one_of(node, options, "routing_key", "service_key")
+    if not options.get("routing_key"):
+        if old := fields.get("service_key") or fields.get("service_key_file"):
+            raise old.error("belongs to PagerDuty's Events API v1, which is not spoken here", "give it a `routing_key`")
+        raise node.error("has no routing_key", "give it a `routing_key` or `routing_key_file`")
     options.setdefault("url", shared["pagerduty_url"])
     options.setdefault("source", options["client"])
     options["details"] = {**_DETAILS, **options.get("details", {})}
-    return place_of(_address(node, fields, options, "url"), options.get("routing_key") or options["service_key"])
+    return place_of(_address(node, fields, options, "url"), options["routing_key"])
 
 
 def _opsgenie(node: Node, _fields: dict[str, Node], options: Options, shared: Options, _reader: Reader) -> str:
@@ -229,11 +232,6 @@ _FINISH: Final[dict[str, Finish]] = {
     "msteams": _by_address,
     "msteamsv2": _by_address,
 }
-
-
-def _one_of(node: Node, options: Options, *keys: str) -> None:
-    if not any(options.get(key) for key in keys):
-        raise node.error(f"has no {keys[0]}", f"give it one of {', '.join(keys)}")
 
 
 def _folder(options: Options, default: str) -> str:

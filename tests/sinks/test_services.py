@@ -245,10 +245,10 @@ async def test_pagerduty_and_opsgenie_end_what_they_began_under_the_same_key(htt
     ]
 
 
-async def test_a_key_of_pagerduty_s_first_api_is_refused_by_name(http: Http) -> None:
-    outcome = await channels(http)["pagerduty"](telling({"url": "http://127.0.0.1:9", "service_key": "s" * 32}))
+async def test_a_routing_key_that_is_empty_once_rendered_is_refused_by_name(http: Http) -> None:
+    outcome = await channels(http)["pagerduty"](telling({"url": "http://127.0.0.1:9", "routing_key": " "}))
     assert isinstance(outcome, Failed)
-    assert "service_key" in outcome.detail
+    assert "routing_key" in outcome.detail
 
 
 async def test_what_an_alert_says_mentions_nobody(http: Http) -> None:

@@ -104,3 +104,23 @@ def test_text_is_readable(out: io.StringIO) -> None:
     structlog.get_logger("x").info("started", port=1)
     assert "started" in out.getvalue()
     assert not out.getvalue().startswith("{")
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_an_exception_is_told_without_the_values_of_variables_and_without_passwords(
+    out: io.StringIO, log_format: str
+) -> None:
+    logs.configure(Settings(log_format=log_format), "delivery", out)
+    hidden = "".join(reversed("2retnuh"))
+
+    def fail(options: dict[str, str]) -> None:
+        raise ConnectionError(f"postgresql://incidents:{options['password']}@127.0.0.1/x")
+
+    try:
+        fail({"password": hidden})
+    except ConnectionError:
+        structlog.get_logger("x").exception("channel_failed")
+    shown = out.getvalue()
+    assert "channel_failed" in shown
+    assert "ConnectionError: postgresql://incidents:***@127.0.0.1/x" in shown
+    assert hidden not in shown

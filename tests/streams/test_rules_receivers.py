@@ -160,6 +160,16 @@ incidents:
     assert (limit.notices, limit.per.total_seconds()) == (30, 60)
 
 
+def test_a_port_of_a_mail_server_may_be_written_by_its_name() -> None:
+    mails = "[{to: x@example.org, from: a@example.org, smarthost: 'localhost:smtp'}, {to: y@example.org}]"
+    config = load(
+        "global: {smtp_smarthost: '[::1]:submission', smtp_from: a@example.org}\n"
+        f"route: {{receiver: a}}\nreceivers: [{{name: a, email_configs: {mails}}}]\n"
+    )
+    shown = [one.options["smarthost"] for one in config.receivers["a"].integrations]
+    assert shown == ["localhost:25", "[::1]:587"]
+
+
 def test_the_kind_that_a_sender_gave_stays() -> None:
     rules = load(
         "route: {receiver: a}\nreceivers: [{name: a}]\n"
