@@ -9,8 +9,9 @@ One partition of one agent's input topic keeps all its tables behind one mark
 The braces are Redis Cluster's hash tag: one partition's keys share a slot.
 """
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha1
@@ -181,29 +182,27 @@ class TableSet:
         """
         meta, *keys = self.keys_of(partition)
         mark = await self.mark(partition)
-        tables: dict[str, dict[str, bytes]] = {}
         names: dict[str, str] = {}  # of tables that have their keys in common, each is kept once
-        for table, key in zip(self.tables, keys, strict=True):
-            values: dict[str, bytes] = {}
-            async for fields in self._scan(key):
-                for name, value in fields.items():
-                    decoded = name.decode(errors=ANY_BYTES)
-                    values[names.setdefault(decoded, decoded)] = value
-            tables[table] = values
+        # Together, so that Redis finds the next piece of one table while this process reads another's.
+        values = await asyncio.gather(*(self._values(key, names) for key in keys))
+        tables = dict(zip(self.tables, values, strict=True))
         entries: Any = await self.redis.hget(meta, "entries")
         if entries is not None and int(entries) != sum(map(len, tables.values())):
             log.warning("redis lost a part", topic=self.topic, partition=partition, entries=int(entries))
             mark = UNWRITTEN
         return View(partition, replace(mark, epoch=epoch), tables)
 
-    async def _scan(self, key: str) -> AsyncIterator[dict[bytes, bytes]]:
+    async def _values(self, key: str, names: dict[str, str]) -> dict[str, bytes]:
+        values: dict[str, bytes] = {}
         cursor = 0
-        fields: Any
         while True:
-            cursor, fields = await self.redis.hscan(key, cursor, count=_PIECE)
-            yield fields
+            found: Any = await self.redis.hscan(key, cursor, count=_PIECE)
+            cursor, fields = found
+            for name, value in fields.items():
+                decoded = name.decode(errors=ANY_BYTES)
+                values[names.setdefault(decoded, decoded)] = value
             if not cursor:
-                return
+                return values
 
     async def replace(self, view: View) -> None:
         """Write a partition whole, as its owner has it; its mark moves only with the last piece.
