@@ -196,7 +196,9 @@ class ChangelogStore(SerializedStore[Any, Any]):
             if part is None or part.view is not None or message.offset <= part.offset:
                 continue
             if message.key is None:
-                raise TypeError(f"{self._name}: a changelog record without a key: {message}")
+                # Raising here would make Faust's recovery wait for ever.
+                log.error("a changelog record without a key", table=self._name, at=(message.partition, message.offset))
+                continue
             part.replayed[_name(message.key)] = VERSION + message.value if message.value is not None else None
             part.offset = message.offset
 

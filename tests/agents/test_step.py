@@ -111,6 +111,25 @@ async def test_what_was_committed_and_not_sent_on_is_told_although_redis_is_lost
     assert await world.rows() == rows
 
 
+@pytest.mark.parametrize("older", [False, True], ids=["emptied", "an old dump"])
+async def test_a_redis_that_forgets_between_two_steps_is_written_again_by_its_owner(world: World, older: bool) -> None:
+    await run_through(world, BOUNDS)
+    expected = await outcome(world)
+    await world.wipe()
+    owner = await world.start()
+    await owner.step(3)
+    dump = {key: await world.redis.dump(key) for number in world.log for key in world.tables().keys_of(number)}
+    await owner.step(5)
+    await world.lose_redis()
+    for key, value in dump.items() if older else ():
+        if value is not None:
+            await world.redis.restore(key, 0, value)
+    for bound in (6, 8, 9, 12):
+        await owner.step(bound)
+    await owner.close()
+    assert await outcome(world) == expected
+
+
 async def test_a_redis_that_is_many_steps_behind_is_brought_up_by_replay(world: World) -> None:
     await run_through(world, BOUNDS)
     expected = await outcome(world)

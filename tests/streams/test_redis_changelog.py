@@ -17,7 +17,7 @@ from streams.redis_changelog import NotOwnedError, StateLostError
 from streams.redis_link import EvictingRedisError
 from streams.redis_store import open_store
 from streams.redis_tables import FencedError
-from tests.streams.faust_worker import PARTITIONS, Changelog, Worker, workers
+from tests.streams.faust_worker import PARTITIONS, Changelog, Record, Worker, workers
 
 ALL = set(range(PARTITIONS))
 
@@ -222,6 +222,17 @@ async def test_keys_may_be_any_bytes(redis_url: str, tmp_path: Path) -> None:
         await second.assigned({0})
         assert second.table.copy() == {key: key * 3 for key in keys}
         assert list(second.table) == list(second.table.keys())
+
+
+async def test_a_record_without_a_key_does_not_stop_recovery(two: list[Worker]) -> None:
+    first, second = two
+    await first.assigned({0})
+    count(first, 0, "a")
+    nobody: Any = None
+    first.log.records[0].append(Record(nobody, b"1"))
+    count(first, 0, "b")
+    await second.assigned({0})
+    assert second.table.copy() == {"a": 1, "b": 1}
 
 
 async def test_anyone_looks_a_key_up(two: list[Worker]) -> None:
