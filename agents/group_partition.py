@@ -1,5 +1,6 @@
 """What the owner of one partition of `incident-inputs` holds: groups, their members, and what falls due."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -10,6 +11,7 @@ from agents.deadlines import Deadlines, StepDeadlines
 from agents.rules.incident import GroupState, Member
 from agents.step import Partition
 from agents.suppression import Suppressor
+from streams.records import Silence
 from streams.redis_tables import View
 
 GROUPS: Final = "groups"
@@ -19,6 +21,8 @@ HELD: Final = timedelta(hours=24)
 """How long an empty group remembers its last incident."""
 FLUSH: Final = "flush"
 DROP: Final = "drop"
+REMIND: Final = "remind"
+"""Of a silence: that it ends soon."""
 
 decode_group = msgspec.msgpack.Decoder(GroupState).decode
 decode_member = msgspec.msgpack.Decoder(Member).decode
@@ -40,6 +44,7 @@ class InputsPartition(Partition):
             self.members_of.setdefault(key.partition(":")[0], set()).add(key)
         for key, value in view.tables[GROUPS].items():
             arm(self.deadlines, key, decode_group(value))
+        arm_reminders(self.deadlines, self.suppressor.silences.known.values())
         return self
 
 
@@ -56,3 +61,10 @@ def arm(deadlines: Deadlines | StepDeadlines, key: str, group: GroupState) -> No
         due = due_at(what, group)
         if due is not None:
             deadlines.push(due, what, key)
+
+
+def arm_reminders(deadlines: Deadlines | StepDeadlines, silences: Iterable[Silence]) -> None:
+    """Push when somebody is to be reminded of silences."""
+    for silence in silences:
+        if silence.remind_at is not None:
+            deadlines.push(silence.remind_at, REMIND, silence.id)

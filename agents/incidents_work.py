@@ -2,19 +2,22 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from agents import flushes, group_rows, notices
+from agents import flushes, group_rows, notices, reminders
 from agents.deadlines import StepDeadlines
 from agents.group_partition import (
     FLUSH,
     GROUPS,
     MEMBERS,
+    REMIND,
     RULES,
     InputsPartition,
     arm,
+    arm_reminders,
     decode_group,
     decode_member,
     due_at,
@@ -126,6 +129,7 @@ class IncidentsWork:
         elif type(record) is SilenceChanged:
             self._now = max(self._now, record.announced_at)
             self.suppressor.apply_silences(record, self._now)
+            arm_reminders(self._deadlines, (one for one in record.items if one.id in self.suppressor.silences.known))
         elif type(record) is InhibitorChanged:
             self._now = max(self._now, record.accepted_at)
             self.suppressor.apply_inhibitors(record, self._now)
@@ -172,6 +176,9 @@ class IncidentsWork:
         left = TICK_LIMIT
         while left and (entry := self._deadlines.take(tick.due_at)) is not None:
             pushed_at, what, key = entry
+            if what == REMIND:
+                self._remind(key, pushed_at)
+                continue
             group = self._group(key)
             due = due_at(what, group) if group is not None else None
             if due is None or group is None:
@@ -213,6 +220,32 @@ class IncidentsWork:
         self._tell_story(made.group, made.events)
         for decision in made.decisions:
             self._decide(key, made.group, *decision)
+
+    def _remind(self, silence_id: str, pushed_at: datetime) -> None:
+        silence = self.suppressor.silences.known.get(silence_id)
+        if silence is None or silence.remind_at != pushed_at:
+            return
+        self.suppressor.reminded(silence_id)
+        left = reminders.NOTICES
+        for key in sorted({*self.partition.view.tables[GROUPS], *self._groups}):
+            group = self._group(key)
+            muted = reminders.muted_by(group, silence) if group is not None else []
+            if group is None or not muted:
+                continue
+            config = self.logic.configs[self._config_version]
+            route = self.logic.route_of(group.route, self._config_version)
+            receiver = config.receivers.get(silence.remind_to) or self._receiver(route)
+            done = reminders.remind(
+                key, group, [one for one in self._members_of(key) if one.identity in muted], silence,
+                receiver if left else Receiver(receiver.name, ()), config_version=self._config_version, now=self._now,
+                page_url=self.logic.settings.page_url,
+            )  # fmt: skip
+            left = max(0, left - 1)
+            self.notices += done.notices
+            self.tasks += done.tasks
+            self._put_group(key, done.group)
+            self._tell_story(done.group, (done.event,))
+            self._decide(key, done.group, *done.decision)
 
     def _suppression(self, member: Member, config: RulesConfig) -> Suppression:
         if not config.inhibit_rules and not self.suppressor.silences.known:

@@ -97,6 +97,12 @@ class StepSuppressor:
             self.upto = record.upto
             self._put(DIRECTORY, self.upto, codec.encode(self.upto))
 
+    def reminded(self, silence_id: str) -> None:
+        """Remember that the end of a silence has been announced."""
+        done = msgspec.structs.replace(self.silences.known[silence_id], remind_at=None)
+        self.silences = self.silences.after([done])
+        self._put(SILENCE + silence_id, done.sequence, codec.encode(done))
+
     def apply_inhibitors(self, record: InhibitorChanged, now: datetime) -> None:
         """Take over what fires and mutes, and what has ended."""
         for held in self._inhibitors.hear(record.items, now):

@@ -27,6 +27,7 @@ class Reason(StrEnum):
     SOME_RESOLVED = "some resolved"
     REPEAT = "repeat interval passed"
     MISSED = "it ended before it could be told"
+    SILENCE_ENDS = "a silence of it ends soon"
 
 
 class Told(msgspec.Struct, frozen=True, array_like=True):
