@@ -33,6 +33,10 @@ receivers:
   - name: desk
     webhook_configs:
       - url: {url}/desk
+inhibit_rules:
+  - source_matchers: [alertname="ServiceDown"]
+    target_matchers: [alertname="RateLimited"]
+    equal: [service]
 """
 
 
