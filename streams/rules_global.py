@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from streams.rules_files import Reader
-from streams.rules_http import http_options, one_secret, tls_options, url
+from streams.rules_http import http_options, one_secret, refuse_host, tls_options, url
 from streams.rules_yaml import Node
 
 _TEXTS: Final = ("smtp_from", "smtp_hello", "smtp_auth_username", "smtp_auth_identity")
@@ -83,4 +83,5 @@ def smarthost(node: Node) -> str:
     number = _PORTS.get(port, port)
     if not (number.isascii() and number.isdecimal() and len(number) <= _DIGITS and 0 < int(number) <= _LAST_PORT):
         raise node.error(f"{port!r} is not a port", f"use 1 to {_LAST_PORT}, or one of {', '.join(sorted(_PORTS))}")
+    refuse_host(host, node)
     return f"{host}:{number}"

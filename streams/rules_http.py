@@ -103,13 +103,18 @@ def url(node: Node, schemes: frozenset[str] = _WEB) -> str:
     return address(node.filled(), node, schemes)
 
 
+def refuse_host(host: str, node: Node) -> None:
+    """Complain of a host that nothing is sent to."""
+    if is_refused_host(host):
+        raise node.error("is an address that nothing is sent to", "link-local and metadata services are never told")
+
+
 def address(value: str, node: Node, schemes: frozenset[str] = _WEB) -> str:
     """The same of a text that was read from a file that `node` names."""
     if not _is_address(value, schemes):
         what = " or ".join(sorted(schemes))
         raise node.error(f"is not an {what} URL with a host", "write it like https://hooks.example.org/x")
-    if is_refused_host(urlsplit(value).hostname or ""):
-        raise node.error("is an address that nothing is sent to", "link-local and metadata services are never told")
+    refuse_host(urlsplit(value).hostname or "", node)
     return value
 
 

@@ -211,3 +211,13 @@ def test_named_files_are_read_once_and_kept(tmp_path: Path) -> None:
     assert channel(again, "email").options["auth_password"] == "one"
     with pytest.raises(ConfigError, match=r"line 5: global.smtp_auth_password_file: mail.secret: .* No such file"):
         load(WHOLE, files=Disk(tmp_path))
+
+
+@pytest.mark.parametrize("host", ["169.254.169.254", "[fe80::1]", "2852039166", "metadata.google.internal"])
+def test_an_address_that_nothing_is_sent_to_is_refused_when_the_file_is_read(host: str) -> None:
+    for channel in (
+        f"webhook_configs: [{{url: 'http://{host}/x'}}]",
+        f"email_configs: [{{to: a@b.c, from: a@b.c, smarthost: '{host}:25'}}]",
+    ):
+        with pytest.raises(ConfigError, match="nothing is sent to"):
+            load(f"route: {{receiver: r}}\nreceivers: [{{name: r, {channel}}}]\n")
