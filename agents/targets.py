@@ -11,7 +11,7 @@ from sinks.outcome import Outcome, Sent
 from sinks.target_rows import TargetState
 from streams import metrics
 
-PER_TARGET: Final = 4
+PER_TARGET: Final = 16
 
 
 class Target:

@@ -20,11 +20,11 @@ GOALS_S: Final = {Receivers.HEALTHY: 2.0, Receivers.HANGING: 5.0}
 _DESK: Final = "desk"
 _HANGS: Final = "hangs"
 _PATIENCE_S: Final = 60.0
-# Fine groups, so that many are told of; long intervals, so that each is told once.
+# Finer groups than usual, so that many are told of; long intervals, so that each is told once.
 _RULES: Final = """\
 route:
   receiver: desk
-  group_by: [alertname, service, model, region]
+  group_by: [alertname, service, model]
   group_wait: {wait}s
   group_interval: 1h
   repeat_interval: 12h
