@@ -48,10 +48,12 @@ FOREVER: Final = datetime.max.replace(tzinfo=UTC)
 ROOM: Final = 0.95
 """Part of the most alerts a partition may hold from which on resolved ones leave early."""
 TICK_LIMIT: Final = 500
+ROUTE_LIMIT: Final = 500
+"""Alerts that a change of the rules routes anew at once; the others follow with ticks."""
 BATCH_LIMIT: Final = 512
 
 _ORDER: Final = tuple(Verdict)
-_TIMEOUT, _ROW, _DROP = "timeout", "row", "drop"
+_TIMEOUT, _ROW, _DROP, _ROUTE = "timeout", "row", "drop", "route"
 
 _pulse = msgspec.msgpack.Decoder(Pulse)
 _state = msgspec.msgpack.Decoder(AlertState)
@@ -94,6 +96,8 @@ class AlertsPartition(Partition):
                 dirty.append((pulse.dirty_from, identity))
             if pulse.offset > view.offset:
                 self.untold.setdefault(pulse.offset, []).append(identity)
+            if pulse.firing and _state.decode(view.tables[ALERT_TABLE][identity]).config_version < config_version:
+                self.deadlines.push(watermark, _ROUTE, identity)
         self.dirty = {identity: first for first, identity in sorted(dirty)}
         return self
 
@@ -243,6 +247,7 @@ class DedupWork:
         self._deadlines = StepDeadlines(partition.deadlines)
         self._ticked = False
         self._waiting_rows: list[tuple[str, Pulse]] = []
+        self._waiting_routes: list[str] = []
         self._dirty: dict[str, int | None] = {}
         self._held = len(partition.view.tables[PULSES])
         self._evicted = 0
@@ -536,6 +541,8 @@ class DedupWork:
                 index += 1
             elif what == _DROP:
                 self._drop(identity, pulse)
+            elif what == _ROUTE:
+                index += self._route_anew(offset, index, identity, pulse)
             elif self.replaying:
                 self._waiting_rows.append((identity, pulse))
             else:
@@ -545,6 +552,9 @@ class DedupWork:
         for identity, pulse in self._waiting_rows:
             self._arm(identity, pulse)
         self._waiting_rows.clear()
+        for identity in self._waiting_routes:
+            self._deadlines.push(self._now, _ROUTE, identity)
+        self._waiting_routes.clear()
         self._tell_untold(offset)
         self._expire_events()
 
@@ -554,8 +564,10 @@ class DedupWork:
         while left and (entry := self._deadlines.take(tick.due_at)) is not None:
             pushed_at, what, identity = entry
             pulse = self._pulse(identity)
-            due = due_at(what, pulse, self.logic.row_interval) if pulse is not None else None
-            if due is None or pulse is None:
+            if pulse is None:
+                continue
+            due = due_at(what, pulse, self.logic.row_interval) if what != _ROUTE else pushed_at
+            if due is None:
                 continue
             if due > pushed_at:
                 self._deadlines.push(due, what, identity)
@@ -602,28 +614,49 @@ class DedupWork:
         if record.version <= self._config_version:
             self._tell_untold(offset)
             return
-        self._config_version = record.version
-        self._former_rules = self._inhibit_rules
+        former, self._config_version = self._config_version, record.version
         self._inhibit_rules = self.logic.configs[record.version].inhibit_rules
         # In an order that a replay repeats: new incidents are named after their place in it.
         known = {*self.partition.view.tables[PULSES], *self._pulses}
         pulses = ((identity, self._pulse(identity)) for identity in sorted(known))
         # In Alertmanager's mode a reload shows ended alerts again too.
-        shown = ((i, p) for i, p in pulses if p is not None and (p.firing or self.logic.strict))
-        for index, (identity, pulse) in enumerate(shown):
-            before = self._state(identity)
-            groups = self._groups(before.team, codec.decode_body(before.body))
-            left = _without(before.groups, groups)
-            former = _without((*before.former, *before.groups), groups)
-            state = msgspec.structs.replace(
-                before, groups=groups, left=left, former=former, config_version=record.version
-            )
-            after = dedup.in_row(msgspec.structs.replace(pulse, revision=pulse.revision + 1, offset=offset), self._now)
-            self._put(identity, after, state)
-            self._touched.pop((identity, after.occurrence), None)
-            self._whole[(identity, after.occurrence)] = (state, after)
-            tell = Change.CHANGED if after.firing else Change.RESOLVED
-            self._tell_groups(offset, index, identity, before, state, after, tell, self._now)
+        shown = [(i, p) for i, p in pulses if p is not None and (p.firing or self.logic.strict)]
+        for index, (identity, pulse) in enumerate(shown[:ROUTE_LIMIT]):
+            self._route(offset, index, identity, pulse, former)
+        for identity, _ in shown[ROUTE_LIMIT:]:
+            self._deadlines.push(self._now, _ROUTE, identity)
+
+    def _route_anew(self, offset: int, index: int, identity: str, pulse: Pulse) -> bool:
+        """What a change of the rules left to later ticks; whether there was something to do."""
+        former = self._state(identity).config_version
+        if former >= self._config_version or not (pulse.firing or self.logic.strict):
+            return False
+        if self.replaying:
+            # What was routed by then stands in the rows, and with that in what is replayed.
+            self._waiting_routes.append(identity)
+            return False
+        self._route(offset, index, identity, pulse, former)
+        return True
+
+    def _route(self, offset: int, index: int, identity: str, pulse: Pulse, former: int) -> None:
+        """Find an alert's groups by the present rules, and tell those it left, is still in, and is new to."""
+        before = self._state(identity)
+        groups = self._groups(before.team, codec.decode_body(before.body))
+        state = msgspec.structs.replace(
+            before,
+            groups=groups,
+            left=_without(before.groups, groups),
+            former=_without((*before.former, *before.groups), groups),
+            config_version=self._config_version,
+        )
+        after = dedup.in_row(msgspec.structs.replace(pulse, revision=pulse.revision + 1, offset=offset), self._now)
+        self._put(identity, after, state)
+        self._touched.pop((identity, after.occurrence), None)
+        self._whole[(identity, after.occurrence)] = (state, after)
+        tell = Change.CHANGED if after.firing else Change.RESOLVED
+        rules = self.logic.configs.get(former)
+        self._former_rules = rules.inhibit_rules if rules is not None else ()
+        self._tell_groups(offset, index, identity, before, state, after, tell, self._now)
         self._former_rules = ()
 
     def _expire_events(self) -> None:

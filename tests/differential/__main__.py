@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from tests.differential import oracle, ours, simulated
 from tests.differential.batches import Batch
-from tests.differential.compare import compare
+from tests.differential.compare import PATIENT, compare
 from tests.differential.explain import TAGS, Explained, explain
 from tests.differential.scripts import Script, script
 
@@ -93,7 +93,7 @@ class _Report:
 
     def add(self, one: Script, theirs: list[Batch], mine: list[Batch], *, strict: bool) -> None:
         if strict:
-            found = [Explained("", difference) for difference in compare(theirs, mine)]
+            found = [Explained("", difference) for difference in compare(theirs, mine, PATIENT)]
         else:
             found = explain(theirs, mine, one, simulated.play([one], strict=False)[1])
         self.scripts += 1

@@ -8,6 +8,8 @@ from tests.differential.batches import Batch, Shown
 
 WINDOW: Final = 0.95
 """Seconds between two batches that count as the same moment: below half of a flush's period."""
+PATIENT: Final = 1.4
+"""The same where clocks of groups cannot differ: still below a flush's period, for a machine that is busy."""
 SLACK: Final = 0.6
 """Seconds between two times inside a batch that count as the same."""
 
@@ -27,14 +29,14 @@ class Difference:
         return f"  only {'theirs' if self.theirs else 'ours'} {told(one)}"
 
 
-def compare(theirs: Sequence[Batch], ours: Sequence[Batch]) -> list[Difference]:
+def compare(theirs: Sequence[Batch], ours: Sequence[Batch], window: float = WINDOW) -> list[Difference]:
     """Pair batches of one target and group in order of time, and list what does not agree."""
     differences = []
     places = sorted({(one.target, one.group) for one in (*theirs, *ours)})
     for target, group in places:
         left = [one for one in theirs if (one.target, one.group) == (target, group)]
         right = [one for one in ours if (one.target, one.group) == (target, group)]
-        differences += _paired(left, right)
+        differences += _paired(left, right, window)
     return sorted(differences, key=lambda one: (one.theirs or one.ours).at)  # type: ignore[union-attr]
 
 
@@ -48,11 +50,11 @@ def told(batch: Batch) -> str:
     return f"{batch.at:6.2f} {batch.target} {{{group}}} {alerts}"
 
 
-def _paired(left: list[Batch], right: list[Batch]) -> list[Difference]:
+def _paired(left: list[Batch], right: list[Batch], window: float) -> list[Difference]:
     """Those that say the same first; what is left and close in time is a pair that says something else."""
     alone, rest = [], list(right)
     for one in left:
-        same = next((other for other in rest if abs(other.at - one.at) <= WINDOW and _agree(one, other)), None)
+        same = next((other for other in rest if abs(other.at - one.at) <= window and _agree(one, other)), None)
         if same is None:
             alone.append(one)
         else:

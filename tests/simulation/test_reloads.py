@@ -2,6 +2,7 @@
 
 import pytest
 
+from agents import dedup
 from tests.simulation.test_scenarios import Scenario, alert
 
 BEFORE = """
@@ -64,3 +65,28 @@ def test_an_alert_that_comes_back_to_its_old_group_is_neither_new_there_nor_over
     assert [(one.body["status"], one.reason) for one in story.world.sent][-1] == ("resolved", "all resolved")
     assert not any(one["flapping"] for sent in story.world.sent for one in sent.body["alerts"] if "flapping" in one)
     assert [one.body["status"] for one in story.world.sent].count("resolved") == 1
+
+
+def test_many_alerts_are_routed_anew_in_parts_and_a_restart_in_between_forgets_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dedup, "ROUTE_LIMIT", 3)
+    monkeypatch.setattr(dedup, "TICK_LIMIT", 4)
+    story = Scenario(BEFORE, partitions=1)
+    story.push(0, *(alert(f"a{n}", ends=1000, team="a", service="x") for n in range(20)))
+    story.world.run(10)
+    story.world.reload(REGROUPED)
+    [stage] = story.world.first
+    assert len(stage.partition.deadlines) == 20 + 17  # each alert's end, and those that wait to be routed
+    story.world.restart()
+    story.push(11, alert("a3", ends=11, team="a", service="x"))
+    story.world.run(100)
+    ended = [one for one in story.world.sent if one.body["status"] == "resolved"]
+    assert [one.alerts for one in ended] == [[("a3", "resolved")]]
+    new = [one for one in story.world.sent if "service" in one.body["groupLabels"] and one.body["status"] == "firing"]
+    assert len(new) == 20
+    assert not any(what == "route" for _, what, _ in stage.partition.deadlines.entries())
+    story.push(101, *(alert(f"a{n}", ends=101, team="a", service="x") for n in range(20)))
+    story.world.run(200)
+    ended = [one for one in story.world.sent if one.body["status"] == "resolved"]
+    assert sorted(one.alerts[0][0] for one in ended) == sorted(f"a{n}" for n in range(20))
