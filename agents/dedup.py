@@ -412,15 +412,16 @@ class DedupWork:
         rules = self._inhibit_rules
         self._sources.tell(identity, before, state, pulse, rules, self._former_rules or rules)
         sent = {ref.group for ref in before.groups} if before is not None else set()
-        wanted = {ref.group for ref in state.groups}
-        for ref in (ref for ref in (before.groups if before is not None else ()) if ref.group not in wanted):
+        over = state.former if tell is Change.RESOLVED and not self.logic.strict else ()
+        # One revision is heard once: a group that hears of the end is not told before that its alert left.
+        reached = {ref.group for ref in (*state.groups, *over)}
+        for ref in (ref for ref in (before.groups if before is not None else ()) if ref.group not in reached):
             self._tell(ref, offset, index, identity, state, pulse, Change.LEFT, accepted_at, by_timeout=by_timeout)
         for ref in state.groups:
             change = Change.FIRED if tell is Change.CHANGED and ref.group not in sent else tell
             self._tell(ref, offset, index, identity, state, pulse, change, accepted_at, by_timeout=by_timeout)
-        if tell is Change.RESOLVED and not self.logic.strict:
-            for ref in state.former:
-                self._tell(ref, offset, index, identity, state, pulse, tell, accepted_at, by_timeout=by_timeout)
+        for ref in over:
+            self._tell(ref, offset, index, identity, state, pulse, tell, accepted_at, by_timeout=by_timeout)
 
     def _tell(
         self,

@@ -239,8 +239,10 @@ def test_a_partition_rebuilt_from_rows_and_replayed_from_safe_has_the_same_alert
     there = ran(records, places)
     safe, tables = there.rows.safe, {name: dict[str, bytes]() for name in there.view.tables}
     newest = dict(sorted(there.rows.alerts))
-    for identity in there.pulses:
-        tables["alerts"][identity], tables[PULSES][identity] = there.rows.alerts[identity, newest[identity]]
+    for identity, occurrence in newest.items():
+        state, pulse = there.rows.alerts[identity, occurrence]
+        if identity in there.pulses or agent.decode_pulse(pulse).offset > safe:
+            tables["alerts"][identity], tables[PULSES][identity] = state, pulse
     for row in there.rows.verdicts:
         if row.offset <= safe:
             seen = [agent.event_hash(row.identity or "", event) for event in row.event_ids.split("\x1f")]
@@ -368,6 +370,40 @@ def test_an_alert_of_a_new_label_set_leaves_its_old_groups() -> None:
     stage.step(batch(alert("a", service="db", key="k", event_at=at(5)), seconds=5))
     changes = {(change.change, change.group_labels["service"]) for change in told(stage)}
     assert changes == {(Change.FIRED, "api"), (Change.LEFT, "api"), (Change.FIRED, "db")}
+
+
+def rebuilt(stage: Dedup, before: int) -> Dedup:
+    """A new owner with the rows of all that was written, at the offset `before`, as if nothing after it was sent."""
+    tables = {**copy.deepcopy(stage.view.tables), "recent": {}}
+    owner = Dedup()
+    owner.partition = AlertsPartition.over(
+        View(0, Mark(2, LOG, before, 1, T0), tables), pg_applied=stage.view.offset, config_version=1, watermark=T0
+    )
+    return owner
+
+
+def test_a_group_that_an_alert_has_left_hears_of_its_end_from_a_rebuild_too() -> None:
+    stage = Dedup()
+    stage.step(batch(alert("a", service="api", key="k")))
+    stage.step(batch(alert("a", service="db", key="k", event_at=at(5)), seconds=5))
+    end = batch(alert("a", service="db", key="k", firing=False, event_at=at(9)), seconds=9)
+    stage.step(end)
+    owner = rebuilt(stage, before=1)
+    owner.step(end, replaying=True)
+    ends = {(change.change, change.group_labels["service"]) for change in told(owner)}
+    assert ends == {(Change.RESOLVED, "api"), (Change.RESOLVED, "db")}
+    assert owner.sent_last == stage.sent_last
+
+
+def test_a_group_that_an_alert_has_left_hears_of_a_timeout_from_a_rebuild_too() -> None:
+    stage = Dedup()
+    stage.step(batch(alert("a", service="api", key="k", ends_at=at(60))))
+    stage.step(batch(alert("a", service="db", key="k", event_at=at(5), ends_at=at(60)), seconds=5))
+    stage.step(tick(60))
+    owner = rebuilt(stage, before=1)
+    owner.step(tick(60), replaying=True)
+    ends = {(change.change, change.group_labels["service"]) for change in told(owner)}
+    assert ends == {(Change.RESOLVED, "api"), (Change.RESOLVED, "db")}
 
 
 def test_a_new_configuration_moves_every_firing_alert_even_one_of_the_same_step() -> None:
