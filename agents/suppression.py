@@ -85,7 +85,8 @@ class StepSuppressor:
     def apply_silences(self, record: SilenceChanged, now: datetime) -> None:
         """Take over silences that are newer than what is known, and forget those that are over."""
         known = self.silences.known
-        news = [one for one in record.items if one.id not in known or known[one.id].sequence < one.sequence]
+        # What is not after `upto` has been applied, and may have been forgotten since: a late copy of it says nothing.
+        news = [one for one in record.items if one.sequence > max(self.upto, _place(known.get(one.id)))]
         following = self.silences.after(news)
         over = following.over(now)
         self.silences = following.after((), over) if over else following
@@ -125,3 +126,7 @@ class StepSuppressor:
 
     def _put(self, key: str, revision: int, value: bytes | None) -> None:
         self.rows[key] = RuleRow(key, revision, value)
+
+
+def _place(silence: Silence | None) -> int:
+    return silence.sequence if silence is not None else 0

@@ -87,6 +87,16 @@ def test_silences_that_are_over_leave_the_table() -> None:
     assert sorted(stage.view.tables[RULES]) == ["directory", "silence:s2"]
 
 
+def test_a_late_copy_of_an_announcement_does_not_bring_an_ended_silence_back() -> None:
+    stage = Incidents()
+    first = announced(silence(1))
+    stage.step(first)
+    stage.step(announced(silence(1, until=2, sequence=2), after=1, seconds=2))
+    stage.step(first)
+    assert not stage.work([]).suppressor.of(CHAT, at(3), rules=(RULE,))
+    assert sorted(stage.view.tables[RULES]) == ["directory"]
+
+
 def test_rules_that_changed_are_asked_anew() -> None:
     stage = Incidents()
     stage.step(source())
