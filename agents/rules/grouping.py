@@ -144,8 +144,10 @@ def heard(
         told = {**group.told, key: msgspec.structs.replace(entry, owed=()) if strict else entry}
         return msgspec.structs.replace(group, pending=rest, told=told, missed=missed)
     unheard = tuple(name for name in waiting.firing if before is None or name not in before.owed)
-    if unheard and not strict:
-        missed[key] = unheard
+    # What ended unheard, and was told in vain now too, is still to be told.
+    still = tuple(name for name in group.missed.get(key, ()) if name in waiting.resolved)
+    if (unheard or still) and not strict:
+        missed[key] = (*unheard, *still)
     return msgspec.structs.replace(group, pending=rest, missed=missed, failed=True)
 
 

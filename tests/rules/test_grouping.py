@@ -217,17 +217,25 @@ def test_a_flush_that_fell_due_while_a_notice_was_under_way_comes_at_once_after_
     assert after_outcome(ended, members, (OPS,), now=at(7), strict=True).group.next_flush_at == at(7)
 
 
-def test_what_could_not_be_told_and_ended_is_told_once() -> None:
+@pytest.mark.parametrize("others", [[], [member("b")]])
+def test_what_could_not_be_told_and_ended_is_told_once_however_often_that_fails(others: list[Member]) -> None:
     members = [member("a")]
     known = sent(flushed(group(), members, 0), members, 0, only=[1])
     failed = heard(known, "ops/0", "task-1", sent=False)
+    over = [member("a", firing=False), *others]
+    for minutes in (5, 10, 15):
+        assert failed is not None
+        after = flushed(failed, over, minutes)
+        notice = next(one for one in after.notices if one.integration.index == 0)
+        assert (notice.reason, after.gone) == (Reason.FIRST if others else Reason.MISSED, ())
+        assert "a" in {m.identity for m in notice.members}
+        failed = heard(sent(after, over, minutes, only=[1]), "ops/0", f"task-{notice.decision}", sent=False)
     assert failed is not None
-    over = [member("a", firing=False)]
-    after = flushed(failed, over, 5)
-    assert (reasons(after)[0], after.gone) == (Reason.MISSED, ())
-    again = heard(sent(after, over, 5, only=[]), "ops/0", f"task-{after.notices[0].decision}", sent=False)
-    assert again is not None
-    assert 0 not in reasons(flushed(again, over, 10))
+    after = flushed(failed, over, 20)
+    told = sent(after, over, 20)
+    assert after_outcome(told, over, (OPS,), now=at(20)).gone == ("a",)
+    assert "a" not in {name.partition(":")[0] for names in told.missed.values() for name in names}
+    assert 0 not in reasons(flushed(told, others, 25))
 
 
 def test_a_reload_in_alertmanagers_mode_tells_old_groups_at_once_and_young_ones_after_their_wait() -> None:
