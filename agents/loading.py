@@ -178,7 +178,8 @@ class Loader:
                 if log_id != self.log_id or offset <= view.offset:
                     known = seen.setdefault((decided_at, offset), [])
                     known += [event_hash(identity, event) for event in event_ids]
-        view.tables[RECENT].update(chunk_of(*at, events) for at, events in seen.items())
+        kept = _remembered(seen, self.settings.recent_cap)
+        view.tables[RECENT].update(chunk_of(*at, events) for at, events in kept.items())
 
     async def _rebase(self, conn: Connection, pulses: dict[str, bytes]) -> None:
         """Nothing of this log is in a row yet: offsets in rows are an earlier log's, and must not hide this one's."""
@@ -216,3 +217,15 @@ class Loader:
             else:
                 self.waiting_for(dependency, ok=True)
                 return result
+
+
+def _remembered(seen: Mapping[tuple[datetime, int], list[int]], cap: int) -> dict[tuple[datetime, int], list[int]]:
+    """The events that the partition would still know: whole records, the oldest left out until `cap` holds the rest."""
+    count = sum(map(len, seen.values()))
+    kept = {}
+    for place in sorted(seen):
+        if count > cap:
+            count -= len(seen[place])
+        else:
+            kept[place] = seen[place]
+    return kept

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from agents.loading import LogLostError
+from agents.loading import LogLostError, _remembered
 from sinks import postgres
 from streams import codec
 from streams.records import AlertBatch, Tick
@@ -96,6 +96,13 @@ async def test_a_lost_redis_is_made_again_from_rows_and_the_log_after_them(world
     await owner.close()
     assert await world.stored() == known
     assert await ended(world) == expected
+
+
+@pytest.mark.parametrize(("cap", "kept"), [(5, [0, 1, 2]), (4, [1, 2]), (3, [1, 2]), (2, [2]), (1, [])])
+def test_a_rebuild_remembers_no_more_events_than_the_partition_would(cap: int, kept: list[int]) -> None:
+    seen = {(at(2), 7): [4, 5], (at(0), 5): [1, 2], (at(1), 6): [3]}
+    oldest_first = sorted(seen)
+    assert _remembered(seen, cap) == {oldest_first[n]: seen[oldest_first[n]] for n in kept}
 
 
 async def test_counts_that_no_row_has_come_from_the_log(world: World) -> None:
