@@ -133,6 +133,7 @@ class Sender:
         folder = Path(plan.folder)
         self.ledger = LedgerFile(folder / "senders.tsv")
         self.answers = (folder / "http.tsv").open("a", encoding="utf-8")
+        self.answering = threading.Lock()
         self.chance = random.Random(f"sender {plan.seed}")
         self.mix = Mix(plan.run, plan.seed, SHARES)
         self.tellings = [Telling(story) for story in plan.stories]
@@ -184,7 +185,8 @@ class Sender:
             self.backlog.append(letter)
 
     def _to_http(self, letter: Letter) -> None:
-        self.in_http += 1
+        with self.answering:
+            self.in_http += 1
         self.over_http.put(letter)
 
     def _tell(self, now: float) -> None:
@@ -272,13 +274,15 @@ class Sender:
             self.ledger.told(letter.event.event_id, letter.first_us, outcome)
             if letter.telling is not None and outcome is Outcome.CONFIRMED:
                 letter.telling.confirmed()
-            self.in_http -= 1
+            with self.answering:
+                self.in_http -= 1
         connection.close()
 
     def _posted(self, connection: http.client.HTTPConnection, letter: Letter) -> Outcome:
         while True:
             status = self._post(connection, letter)
-            self.answers.write(f"{_now_us()}\t{status}\n")
+            with self.answering:
+                self.answers.write(f"{_now_us()}\t{status}\n")
             if 200 <= status < 300:
                 return Outcome.CONFIRMED
             if status not in {0, 429, 503}:
