@@ -384,7 +384,7 @@ class IncidentsWork:
             return
         row = DecisionRow(
             key,
-            group.revision * 1024 + len(self.decisions) % 1024,
+            (group.revision << 20) + len(self.decisions) % (1 << 20),
             group.incident_id,
             identity,
             decision,

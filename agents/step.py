@@ -9,10 +9,11 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
 import asyncpg
+import msgspec
 import structlog
 from aiokafka.errors import KafkaError
 from faust.types import EventT
@@ -23,9 +24,15 @@ from sinks import postgres
 from sinks.postgres import Advance, Connection
 from streams import metrics
 from streams.codec import UndecodableRecordError
+from streams.records import not_after
 from streams.redis_tables import FencedError, Mark, Overlay, TableSet, View
 
 POISON_TRIES: Final = 3
+STEP_BYTES: Final = 4 << 20
+"""What one step takes at most: some 10,000 alerts, so that its one statement ends well within its timeout."""
+HELD_BYTES: Final = 32 << 20
+AHEAD: Final = timedelta(seconds=60)
+"""How far a record's own time may be ahead of the broker's; beyond, the broker's counts."""
 _RETRY_FIRST: Final = 0.05
 _RETRY_CAP: Final = 2.0
 
@@ -161,6 +168,7 @@ class StepRunner:
 
     def __post_init__(self) -> None:
         self._buffer: deque[EventT[Any]] = deque()
+        self._held = 0
         self._some = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -170,8 +178,9 @@ class StepRunner:
     async def put(self, events: Sequence[EventT[Any]]) -> None:
         """Hand over events; waits while the buffer is full."""
         self._buffer.extend(events)
+        self._held += sum(map(_size, events))
         self._some.set()
-        if len(self._buffer) >= 4 * self.limit:
+        if len(self._buffer) >= 4 * self.limit or self._held >= HELD_BYTES:
             self._room.clear()
             await self._room.wait()
 
@@ -184,7 +193,7 @@ class StepRunner:
             # a record after a pause waits for nothing.
             await asyncio.sleep(min(began + self.interval, ended + (ended - began)) - time.monotonic())
             began = time.monotonic()
-            events = [self._buffer.popleft() for _ in range(min(self.limit, len(self._buffer)))]
+            events = self._taken()
             if not self._buffer:
                 self._some.clear()
             self._room.set()
@@ -193,12 +202,23 @@ class StepRunner:
             except AbandonedError:
                 log.warning("step given up", topic=self.logic.topic, records=len(events))
                 self._buffer.clear()
+                self._held = 0
                 self._some.clear()
                 self.forget()
                 continue
             for event in events:
                 event.ack()
             ended = self.last_step_at = time.monotonic()
+
+    def _taken(self) -> list[EventT[Any]]:
+        """The next step's records: at least one, and no more than one statement can hold."""
+        events: list[EventT[Any]] = []
+        size = 0
+        while self._buffer and len(events) < self.limit and size < STEP_BYTES:
+            events.append(self._buffer.popleft())
+            size += _size(events[-1])
+        self._held -= size
+        return events
 
     async def _step(self, events: Sequence[EventT[Any]]) -> None:
         batches: dict[int, list[tuple[int, Any]]] = {}
@@ -221,24 +241,25 @@ class StepRunner:
             await self._one_by_one(fresh)
         metrics.step_batch_records.labels(self.name).observe(len(events))
 
-    def _unapplied(self, events: Sequence[EventT[Any]]) -> dict[int, list[tuple[int, bytes]]]:
-        batches: dict[int, list[tuple[int, bytes]]] = {}
+    def _unapplied(self, events: Sequence[EventT[Any]]) -> dict[int, list[tuple[int, bytes, float | None]]]:
+        batches: dict[int, list[tuple[int, bytes, float | None]]] = {}
         for event in events:
             message = event.message
             partition = self.partitions.get(message.partition)
             if partition is not None and message.offset > partition.view.offset:
-                batches.setdefault(message.partition, []).append((message.offset, message.value or b""))
+                said = (message.offset, message.value or b"", message.timestamp)
+                batches.setdefault(message.partition, []).append(said)
         return batches
 
-    def _decoded(self, number: int, batch: Sequence[tuple[int, bytes]]) -> list[tuple[int, Any]]:
+    def _decoded(self, number: int, batch: Sequence[tuple[int, bytes, float | None]]) -> list[tuple[int, Any]]:
         expected = self.partitions[number].next_offset
         records = []
-        for offset, data in batch:
+        for offset, data, written_at in batch:
             if offset != expected:
                 raise GapError(f"{self.logic.topic}/{number}: expected offset {expected}, got {offset}")
             expected += 1
             try:
-                records.append((offset, self.logic.decode(data)))
+                records.append((offset, _bounded(self.logic.decode(data), written_at)))
             except UndecodableRecordError as error:
                 records.append((offset, self.logic.undecodable(data, offset, number, str(error))))
         return records
@@ -285,17 +306,28 @@ class StepRunner:
         """Postgres refused some row: find the items that it comes from, and dead-letter only those."""
         for number, batch in batches.items():
             for offset, record in batch:
-                poisoned: Poisoned = {}
-                for index in range(self.logic.size(record)):
-                    others = {(offset, i): "" for i in range(self.logic.size(record)) if i != index}
-                    reason = await self._refusal(number, (offset, record), others)
-                    if reason:
-                        poisoned[(offset, index)] = reason
+                everything = list(range(self.logic.size(record)))
+                poisoned = await self._refused(number, (offset, record), everything) if everything else {}
                 await self._round({number: [(offset, record)]}, poisoned=poisoned)
+                self.last_step_at = time.monotonic()
 
-    async def _refusal(self, number: int, item: tuple[int, Any], others: Poisoned) -> str:
-        """Why Postgres refuses the one item that is not among the others; empty when it does not."""
-        work = self._decided(number, [item], others, replaying=False)
+    async def _refused(self, number: int, item: tuple[int, Any], among: Sequence[int]) -> Poisoned:
+        """Which items of a record Postgres refuses, and why; halved until each is alone."""
+        offset, record = item
+        some = msgspec.structs.replace(record, items=tuple(record.items[index] for index in among))
+        reason = await self._refusal(number, (offset, some))
+        self.last_step_at = time.monotonic()
+        if not reason:
+            return {}
+        if len(among) == 1:
+            return {(offset, among[0]): reason}
+        half = len(among) // 2
+        first = await self._refused(number, item, among[:half])
+        return {**first, **await self._refused(number, item, among[half:])}
+
+    async def _refusal(self, number: int, item: tuple[int, Any]) -> str:
+        """Why Postgres refuses what this record leads to; empty when it does not."""
+        work = self._decided(number, [item], {}, replaying=False)
         reason = ""
 
         async def attempt() -> None:
@@ -392,3 +424,14 @@ class StepRunner:
 
     def _observe(self, part: str, started: float) -> None:
         metrics.step_seconds.labels(self.name, part).observe(time.perf_counter() - started)
+
+
+def _size(event: EventT[Any]) -> int:
+    return len(event.message.value or b"")
+
+
+def _bounded(record: Any, written_at: float | None) -> Any:  # noqa: ANN401 - the topic's record type
+    """The record, its time no further ahead than `AHEAD` of when the broker wrote it down."""
+    if not written_at or written_at < 0:
+        return record
+    return not_after(record, datetime.fromtimestamp(written_at, UTC) + AHEAD)

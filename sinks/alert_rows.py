@@ -29,7 +29,8 @@ WITH whole AS (
     ON CONFLICT (identity, occurrence) DO UPDATE SET
         source = excluded.source, status = excluded.status, severity = excluded.severity, kind = excluded.kind,
         summary = excluded.summary, description = excluded.description, labels = excluded.labels,
-        annotations = excluded.annotations, links = excluded.links, ends_at = excluded.ends_at,
+        annotations = excluded.annotations, links = excluded.links, starts_at = excluded.starts_at,
+        ends_at = excluded.ends_at,
         last_seen_at = excluded.last_seen_at, event_count = excluded.event_count, revision = excluded.revision,
         groups = excluded.groups, state = excluded.state, pulse = excluded.pulse, committed_at = clock_timestamp()
     WHERE mine.revision <= excluded.revision

@@ -31,9 +31,9 @@ def options(settings: Settings) -> dict[str, Any]:
         "broker_heartbeat_interval": settings.session_timeout / 4,
         "broker_rebalance_timeout": settings.session_timeout + 2,
         "broker_request_timeout": 90,  # a recovery step longer than this ends Faust's recovery for good
-        "broker_max_poll_records": 1000,
+        "broker_max_poll_records": 100,  # a fetch must fit between 80 % of the buffer, where fetching stops, and all
         "consumer_auto_offset_reset": "earliest",
-        "stream_buffer_maxsize": 32768,
+        "stream_buffer_maxsize": 512,  # records of up to 512 KiB each
         "stream_wait_empty": True,
         "cython_optimizations": True,
         "agent_supervisor": "mode.CrashingSupervisor",

@@ -116,40 +116,46 @@ class Bridge:
         self._health.set("rabbitmq", ok=True, detail=f"reading {self._topology.queue}", required=False)
         waker = asyncio.create_task(_wake_at(self._stop, session.wake))
         try:
-            await self._carry(session, underlay, dead)
+            carried = await self._carry(session, underlay, dead)
             await underlay.basic_cancel(consuming.consumer_tag or "")
-            await self._flush(session, underlay, dead)
+            if carried:
+                await self._flush(session, underlay, dead)
         finally:
             waker.cancel()
 
-    async def _carry(self, session: _Session, channel: AbstractChannel, dead: AbstractExchange) -> None:
+    async def _carry(self, session: _Session, channel: AbstractChannel, dead: AbstractExchange) -> bool:
+        """Until told to stop; False when a batch was left: no later one may be acknowledged, as that acks it too."""
         while not self._stop.is_set():
             await session.wake.wait()
             session.wake.clear()
             while session.inbox and not self._stop.is_set():
                 session.check()
-                await self._pass_on(session, channel, dead, session.take())
+                if not await self._pass_on(session, channel, dead, session.take()):
+                    return False
             session.check()
+        return True
 
     async def _flush(self, session: _Session, channel: AbstractChannel, dead: AbstractExchange) -> None:
         """What was delivered already still goes through if that takes no longer than `_FLUSH_S`."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FLUSH_S):
                 while session.inbox and self._producer.connected:
-                    await self._pass_on(session, channel, dead, session.take())
+                    if not await self._pass_on(session, channel, dead, session.take()):
+                        return
 
     async def _pass_on(
         self, session: _Session, channel: AbstractChannel, dead: AbstractExchange, messages: list[Delivery]
-    ) -> None:
-        """Judge, Kafka, dead letters, acknowledge; nothing is acknowledged before all of it is safe."""
+    ) -> bool:
+        """Judge, Kafka, dead letters, acknowledge; False when Kafka has not all of it, and nothing was acknowledged."""
         began = time.perf_counter()
         found = gathered(messages, self._settings)
         if not await self._published(session, found):
-            return
+            return False
         if found.dead:
             await self._bury(dead, found.dead)
         await channel.basic_ack(messages[-1].tag, multiple=True, wait=False)
         self._count(found, len(messages), time.perf_counter() - began)
+        return True
 
     async def _published(self, session: _Session, found: Gathered) -> bool:
         """Whether Kafka has all of it; tried until it has, or until there is no use in trying."""

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 import aio_pika
+import msgspec
 
 from streams import codec
 from streams.amqp import HANDOVER_TYPE
@@ -48,7 +49,7 @@ def gathered(messages: Iterable[Delivery], settings: Settings) -> Gathered:
     trace = ""
     for message in messages:
         if message.content_type == HANDOVER_TYPE:
-            batch = _handed_over(message)
+            batch = _handed_over(message, accepted_at)
             if batch is not None:
                 _close(found, items, accepted_at, trace)
                 items, trace = [], ""
@@ -68,12 +69,15 @@ def _close(found: Gathered, items: list[Alert | Rejected], accepted_at: datetime
         found.batches.append(AlertBatch(accepted_at=accepted_at, items=tuple(items), via="amqp", trace=trace))
 
 
-def _handed_over(message: Delivery) -> AlertBatch | None:
+def _handed_over(message: Delivery, now: datetime) -> AlertBatch | None:
+    """What a gateway accepted, never later than now, whatever the clock that it was accepted by."""
     try:
         record = codec.decode_alerts(message.body)
     except codec.UndecodableRecordError:
         return None
-    return record if isinstance(record, AlertBatch) else None
+    if not isinstance(record, AlertBatch):
+        return None
+    return record if record.accepted_at <= now else msgspec.structs.replace(record, accepted_at=now)
 
 
 def judged(message: Delivery, accepted_at: datetime, settings: Settings) -> Parsed:

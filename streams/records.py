@@ -6,6 +6,7 @@ default, so that old and new processes read each other.
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -275,3 +276,23 @@ class TaskHint(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="
 
     task_ids: tuple[str, ...]
     trace: str = ""
+
+
+_SAID_AT: Final[dict[type, str]] = {
+    AlertBatch: "accepted_at",
+    InputBatch: "accepted_at",
+    InhibitorChanged: "accepted_at",
+    ConfigChanged: "announced_at",
+    SilenceChanged: "announced_at",
+    Tick: "due_at",
+    Outcome: "finished_at",
+}
+Timed = TypeVar("Timed")
+
+
+def not_after(record: Timed, latest: datetime) -> Timed:
+    """The record with its own time at most `latest`: a writer whose clock is ahead does not move a partition's time."""
+    name = _SAID_AT.get(type(record))
+    if name is None or getattr(record, name) <= latest:
+        return record
+    return msgspec.structs.replace(record, **{name: latest})  # type: ignore[type-var]

@@ -116,6 +116,7 @@ def _configs(topic: Topic, replication: int) -> dict[str, str]:
         "retention.ms": str(topic.retention_ms),
         "retention.bytes": str(topic.retention_bytes),
         "max.message.bytes": str(topic.max_message_bytes),
+        "message.timestamp.type": "LogAppendTime",  # the broker's clock, which bounds what records say of time
     }
     if replication > 1:
         configs["min.insync.replicas"] = str(replication - 1)

@@ -18,6 +18,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, T
 from faust.types import TP, EventT
 
 _DELIVERY: Final = 2
+_FULL_S: Final = 0.01
 
 
 class PositionedApp(App):
@@ -69,6 +70,13 @@ class _Consumer(Consumer):
             await delivery
             return None
         return await super().wait_first(*coros, timeout=timeout)
+
+    async def _wait_next_records(self, timeout: float) -> Any:  # noqa: ANN401, ASYNC109 - Faust's signature
+        """Look again soon while every buffer is full: Faust sleeps for a second, in which a step is long done."""
+        if self.flow_active and self._buffered_partitions and not self._get_active_partitions():
+            await asyncio.sleep(_FULL_S)
+            return {}, set()
+        return await super()._wait_next_records(timeout)
 
     async def perform_seek(self) -> None:
         """After Faust's own seek to the committed offsets, go where the state says."""

@@ -95,6 +95,7 @@ class World:
     log_id: str = "log-1"
     first: int = 0
     forgets: bool = False
+    written_at: float | None = None
     sent: list[Outgoing] = field(default_factory=list)
     configs: dict[int, RulesConfig] = field(default_factory=lambda: {0: BUILT_IN, 2: BY_SEVERITY})
 
@@ -214,8 +215,13 @@ class Owner:
 
     def events(self, upto: int | None = None) -> list[Event]:
         """What Kafka would bring from here on, up to an offset (not included)."""
+        written_at = self.world.written_at
         return [
-            Event(SimpleNamespace(partition=number, offset=offset, value=self.world.log[number][offset]))
+            Event(
+                SimpleNamespace(
+                    partition=number, offset=offset, value=self.world.log[number][offset], timestamp=written_at
+                )
+            )
             for number, partition in self.partitions.items()
             for offset in range(partition.next_offset, min(upto or 1 << 40, len(self.world.log[number])))
         ]

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisGone
 from redis.exceptions import TimeoutError as RedisTimeout
 
+from agents import step
 from agents.step import AbandonedError, GapError
 from streams import codec
 from streams.records import Alert, AlertBatch, Change, ConfigChanged, Rejected, Tick
@@ -345,3 +346,52 @@ async def test_an_item_whose_handling_always_raises_is_dead_lettered_alone(world
     assert rows["progress"][0][4:] == (3, 2, 0, 0, 0, 0, 1, 0)
     assert [row[0] for row in rows["dead"]] == ["p1"]
     assert [record.topic.rpartition("-")[2] for record in world.sent].count("letters") == 1
+
+
+async def test_a_writer_whose_clock_is_ahead_moves_a_partition_no_further_than_a_minute(world: World) -> None:
+    world.log = {0: [codec.encode(AlertBatch(accepted_at=at(86_400), items=(alert("s1", "S", 86_400),)))]}
+    world.written_at = at(5).timestamp()
+    owner = await world.start()
+    await owner.step()
+    assert owner.partitions[0].watermark == at(65)
+    [row] = (await world.rows())["alerts"]
+    assert row["first_seen_at"] == at(65)
+    await owner.close()
+
+
+async def test_a_step_takes_no_more_bytes_than_one_statement_can_hold(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = await world.start()
+    events = owner.events()
+    size = len(events[0].message.value)
+    monkeypatch.setattr(step, "STEP_BYTES", size + 1)
+    await owner.runner.put(events)  # type: ignore[arg-type]
+    taken = [len(owner.runner._taken()) for _ in range(3)]
+    assert taken[0] == 2
+    assert all(taken)
+    await owner.close()
+
+
+async def test_one_refused_item_among_many_is_found_in_few_trials(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = [alert(f"m{n}", f"M{n}", 1) for n in range(64)]
+    items[41] = alert("m41", "M41", 1, summary="nul \x00 in it")
+    world.log = {0: [codec.encode(AlertBatch(accepted_at=at(1), items=tuple(items)))]}
+    owner = await world.start()
+    trials = 0
+    original = owner.runner._refusal
+
+    async def counted(number: int, item: tuple[int, Any]) -> str:
+        nonlocal trials
+        trials += 1
+        return await original(number, item)
+
+    monkeypatch.setattr(owner.runner, "_refusal", counted)
+    await owner.step()
+    rows = await world.rows()
+    assert len(rows["alerts"]) == 63
+    assert [dead[0] for dead in rows["dead"]] == ["m41"]
+    assert trials <= 2 * 6 + 1
+    await owner.close()

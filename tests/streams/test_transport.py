@@ -30,6 +30,8 @@ READ = {
     Consumer._new_consumer_thread: "0870ec53dea75083",
     Consumer.perform_seek: "0e8c130ff4b0afd8",
     Consumer._seek: "4f95c631420410a5",
+    Consumer._wait_next_records: "6218e1969a636b3f",
+    Consumer._get_active_partitions: "b24897f3c7afdb5d",
     Recovery.on_recovery_completed: "6ef567acf072e46d",
     TableManager.recovery.fget: "f0bf5de78b4c3d23",  # type: ignore[attr-defined]
     AIOKafkaConsumer.__init__: "01506f316191f7c9",
