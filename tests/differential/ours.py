@@ -23,7 +23,7 @@ __all__ = ["free_port", "informed", "running", "told"]
 
 PARTITIONS: Final = 4
 WARMING: Final = 16
-_STALLED: Final = 1.0
+_STALLED: Final = 0.6
 """Seconds from an alert to a notice that is due at once, above which the machine was too busy for times to count."""
 _BEHIND: Final = """
 SELECT count(*) FILTER (WHERE p.config_version = c.version) AS informed
