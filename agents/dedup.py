@@ -53,7 +53,7 @@ ROUTE_LIMIT: Final = 500
 BATCH_LIMIT: Final = 512
 
 _ORDER: Final = tuple(Verdict)
-_TIMEOUT, _ROW, _DROP, _ROUTE = "timeout", "row", "drop", "route"
+_TIMEOUT, _ROW, _DROP, _ROUTE, _TELL = "timeout", "row", "drop", "route", "tell"
 
 _pulse = msgspec.msgpack.Decoder(Pulse)
 _state = msgspec.msgpack.Decoder(AlertState)
@@ -79,6 +79,8 @@ class AlertsPartition(Partition):
     dirty: dict[str, int] = field(default_factory=dict)
     untold: dict[int, list[str]] = field(default_factory=dict)
     """Offsets that a rebuilt partition replays -> the alerts whose rows have what came of them."""
+    retell: set[str] = field(default_factory=set)
+    """Alerts of an earlier life of the log, which may have been lost before the groups read what it told them."""
 
     @classmethod
     def over(cls, view: View, *, pg_applied: int, config_version: int, watermark: datetime) -> "AlertsPartition":
@@ -96,6 +98,9 @@ class AlertsPartition(Partition):
                 dirty.append((pulse.dirty_from, identity))
             if pulse.offset > view.offset:
                 self.untold.setdefault(pulse.offset, []).append(identity)
+            elif pulse.offset < 0:
+                self.retell.add(identity)
+                self.deadlines.push(watermark, _TELL, identity)
             if pulse.firing and _state.decode(view.tables[ALERT_TABLE][identity]).config_version < config_version:
                 self.deadlines.push(watermark, _ROUTE, identity)
         self.dirty = {identity: first for first, identity in sorted(dirty)}
@@ -233,6 +238,8 @@ class DedupWork:
         self._keep_ids = logic.settings.verdict_event_ids
         self._counts = dict.fromkeys(Verdict, 0)
         self._told: dict[int, list[MemberChange]] = {}
+        self._retold: set[str] = set()
+        self._retelling = False
         self._sources = Sources()
         self._inhibit_rules = logic.configs[partition.config_version].inhibit_rules
         self._former_rules: tuple[InhibitRule, ...] = ()
@@ -298,6 +305,8 @@ class DedupWork:
         self._make_room()
 
     def _event(self, offset: int, index: int, alert: Alert, batch: AlertBatch, accepted_at: datetime) -> None:
+        if alert.identity in self.partition.retell:
+            self._tell_of_an_earlier_log(offset, -1 - index, alert.identity)
         known = self._pulse(alert.identity)
         stored = self.partition.view.tables[PULSES].get(alert.identity) if self.replaying else None
         if stored is not None and _pulse.decode(stored).offset >= offset:
@@ -396,6 +405,18 @@ class DedupWork:
             for index, identity in enumerate(sorted(self.partition.untold.get(offset, ()))):
                 self._tell_again(offset, index, identity, self._now)
 
+    def _tell_of_an_earlier_log(self, offset: int, index: int, identity: str) -> None:
+        """Tell where an alert stands, as a log that is gone told it: groups pass over what they know."""
+        pulse = self._pulse(identity)
+        if pulse is None or identity in self._retold or identity not in self.partition.retell:
+            return
+        self._put(identity, msgspec.structs.replace(pulse, offset=offset), None)
+        heard_at = pulse.first_seen_at if pulse.firing else max(pulse.last_seen_at, pulse.ends_at or pulse.last_seen_at)
+        self._retold.add(identity)
+        self._retelling = True
+        self._tell_again(offset, index, identity, heard_at)
+        self._retelling = False
+
     def _tell_groups(
         self,
         offset: int,
@@ -455,6 +476,7 @@ class DedupWork:
             body=self._ours.classified_bytes(state.body),
             by_timeout=by_timeout,
             reached=self._receivers_of(state) if ref not in state.groups else (),
+            again=self._retelling,
         )
         self._told.setdefault(keys.partition_of(ref.group, self.logic.settings.partitions), []).append(told)
 
@@ -542,6 +564,9 @@ class DedupWork:
                 index += 1
             elif what == _DROP:
                 self._drop(identity, pulse)
+            elif what == _TELL:
+                self._tell_of_an_earlier_log(offset, index, identity)
+                index += 1
             elif what == _ROUTE:
                 index += self._route_anew(offset, index, identity, pulse)
             elif self.replaying:
@@ -567,7 +592,7 @@ class DedupWork:
             pulse = self._pulse(identity)
             if pulse is None:
                 continue
-            due = due_at(what, pulse, self.logic.row_interval) if what != _ROUTE else pushed_at
+            due = due_at(what, pulse, self.logic.row_interval) if what not in (_ROUTE, _TELL) else pushed_at
             if due is None:
                 continue
             if due > pushed_at:
@@ -787,6 +812,7 @@ class DedupWork:
         partition.watermark, partition.config_version = self._now, self._config_version
         if self._ticked:
             partition.tick_sent = False
+        partition.retell -= self._retold
         for key in self._forgotten:
             partition.forget(key)
         for key, (at, ids) in self._new_ids.items():

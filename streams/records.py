@@ -168,6 +168,7 @@ class MemberChange(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     belongs to now. `revision` grows with every change of the alert; the group ignores what is
     not newer than what it has. `cause` is the position's offset on `alerts`
     and `index` the item in that record. `accepted_at` is when intake had it.
+    `again`: it was told on an earlier log already, which may have been lost unread.
     """
 
     change: Change
@@ -188,6 +189,7 @@ class MemberChange(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     body: bytes = b""
     by_timeout: bool = False
     reached: tuple[str, ...] = ()
+    again: bool = False
 
 
 class InputBatch(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="inputs"):

@@ -142,7 +142,8 @@ def apply(
         return _fired(header, member, change, body, events, now)
     if change.change is Change.RESOLVED and member is None:
         there = group is not None and (group.active or group.members) and not change.reached
-        return _joined_ended(group, change, body, receiver, config_version, now) if there or strict else None
+        joins = (there or strict) and not change.again
+        return _joined_ended(group, change, body, receiver, config_version, now) if joins else None
     if group is None or member is None:
         return None
     if change.change is Change.RESOLVED:

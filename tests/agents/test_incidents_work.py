@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -324,6 +325,24 @@ def test_a_group_that_is_dropped_and_comes_back_in_one_step_keeps_its_row() -> N
     stage.step(tick(day), again)
     assert stage.rows.groups == stage.view.tables["groups"]
     assert len(stage.groups) == 1
+
+
+def test_an_end_that_a_lost_log_had_told_is_heard_by_those_who_know_the_alert_and_by_nobody_else() -> None:
+    dedup = Dedup(partitions=1)
+    dedup.step(batch(alert("a"), alert("b", service="api")))
+    dedup.step(batch(alert("a", firing=False, event_at=at(5)), seconds=5))
+    fired, ended = (codec.decode_inputs(one.value) for one in dedup.sent)
+    assert isinstance(fired, InputBatch)
+    assert isinstance(ended, InputBatch)
+    items = tuple(msgspec.structs.replace(item, again=True) for item in ended.items)
+    again = msgspec.structs.replace(ended, items=items)
+    known = Incidents(partitions=1)
+    known.step(fired, again)
+    assert {m.firing for (_, name), m in known.members.items() if name == items[0].identity} == {False}
+    others = [item for item in fired.items if item.identity != items[0].identity]
+    unknown = Incidents(partitions=1)
+    unknown.step(msgspec.structs.replace(fired, items=tuple(others)), again)
+    assert items[0].identity not in {name for _, name in unknown.members}
 
 
 def test_a_member_change_that_is_not_newer_changes_nothing() -> None:

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from agents.loading import LogLostError, _remembered
 from sinks import postgres
 from streams import codec
-from streams.records import AlertBatch, Tick
+from streams.records import AlertBatch, Change, Tick
 from streams.redis_tables import FencedError
 from streams.settings import Settings
 from tests.agents.steps import World, alert, at, run_through
@@ -158,14 +158,33 @@ async def test_offsets_of_an_earlier_log_do_not_hide_events_of_this_one(world: W
     world.forgets, world.log_id, world.log = True, "log-2", {0: records}
     world.sent.clear()
     await run_through(world, (2, 3), [(2, "after commit")])
-    told = {(item[3], item[4]) for item in world.told()}
-    assert len(told) == 1
+    assert [item[4] for item in world.told()].count(Change.CHANGED) == 1
     rows, stored = await world.rows(), await world.stored()
     counts = {row["summary"]: row["event_count"] for row in rows["alerts"]}
     assert counts["of the new log"] == 12
     assert counts["worse"] == 3
     pulses = stored[0][1]["pulses"]
     assert {pulse.count for pulse in pulses.values()} == {12, 2, 3}
+
+
+@pytest.mark.parametrize("lost_redis", [False, True])
+async def test_what_a_lost_log_held_unread_is_told_again_on_the_next_one(world: World, lost_redis: bool) -> None:
+    await applied(world, 4, len(world.log[0]))
+    rows = await world.rows()
+    repeat = AlertBatch(accepted_at=at(20), items=(alert("a9", "A", 0),))
+    world.forgets, world.log_id = True, "log-2"
+    world.log = {0: [codec.encode(repeat), codec.encode(Tick(due_at=at(30)))]}
+    world.sent.clear()
+    await run_through(world, (1, 2), [(1, "after commit"), (2, "after commit")], lost_redis=lost_redis)
+    told = {(item[1], item[3], item[4]) for item in world.told()}
+    stands = {"firing": Change.FIRED, "resolved": Change.RESOLVED}
+    assert told == {(row["identity"], row["revision"], stands[row["status"]]) for row in rows["alerts"]}
+    world.sent.clear()
+    owner = await world.start()
+    world.log[0].append(codec.encode(Tick(due_at=at(40))))
+    await owner.step()
+    await owner.close()
+    assert not world.sent, "it is told once"
 
 
 async def test_a_second_owner_shuts_the_first_out(world: World) -> None:
