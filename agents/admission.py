@@ -11,6 +11,7 @@ from agents.channels import Versions
 from agents.rules import limits
 from agents.rules.limits import Waiting
 from sinks import digest_rows, task_rows
+from sinks.outcome import Reason
 from sinks.task_rows import Claimed
 from sinks.token_bucket import AWAY, TokenBuckets
 from streams import metrics
@@ -18,7 +19,7 @@ from streams.observe import Health
 from streams.rules_config import ConfigError
 from streams.rules_ours import RateLimit
 
-OVER: Final = "over_limit"
+OVER: Final = Reason.OVER_LIMIT
 
 log = structlog.get_logger(__name__)
 

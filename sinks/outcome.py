@@ -23,7 +23,9 @@ class Reason(StrEnum):
     UNKNOWN_CHANNEL = "unknown_channel"
     UNKNOWN_RECEIVER = "unknown_receiver"
     EXPIRED = "expired"
-    CANCELLED = "cancelled"
+    OVER_LIMIT = "over_limit"
+    DIGESTED = "digested"
+    DIGEST_FAILED = "digest_failed"
     INTERNAL = "internal"
 
 

@@ -204,8 +204,8 @@ class InputBatch(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag
 class Outcome(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="outcome"):
     """How one notification task ended, told to the group that made it.
 
-    `state` is sent, failed (for good) or superseded; `reason` is one of the
-    closed list in `sinks.outcome`.
+    `state` is sent (by itself or by a digest) or failed (for good); `reason` is
+    one of the closed list in `sinks.outcome`.
     """
 
     group: str
