@@ -34,6 +34,12 @@ receivers:
 """
 
 
+_TOLD_OF: Final = """
+SELECT id, created_at FROM incidents WHERE created_at >= $1
+    AND EXISTS (SELECT FROM notification_tasks WHERE incident_id = incidents.id)
+"""
+
+
 class FirstNotices(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds beyond group_wait from an incident's opening to its first notice; `untold` were not told at all."""
 
@@ -59,10 +65,14 @@ class Desk(msgspec.Struct, frozen=True):
     receivers: Receivers
 
     async def first_notices(self, connection: Connection, since: datetime) -> FirstNotices:
-        """Wait until every incident opened since then was told, and say how long that took."""
+        """Wait until every incident opened since then was told, and say how long that took.
+
+        One that ended within group_wait is told to nobody, by Alertmanager's rule, and does not count.
+        """
         until = time.monotonic() + _PATIENCE_S
+        await asyncio.sleep(GROUP_WAIT_S + 1)
         while True:
-            rows = await connection.fetch("SELECT id, created_at FROM incidents WHERE created_at >= $1", since)
+            rows = await connection.fetch(_TOLD_OF, since)
             opened = {str(row["id"]): row["created_at"].timestamp() for row in rows}
             told = await asyncio.to_thread(self._told)
             if opened.keys() <= told.keys() or time.monotonic() > until:
