@@ -159,8 +159,9 @@ class Dispatcher:
         self._hints.clear()
         async with self._pool.acquire(timeout=2) as conn:
             claimed = await task_rows.claim(
-                conn, self._owner, None, LEASE, free, ids, skip=self._targets.closed(), per_target=PER_TARGET
-            )
+                conn, self._owner, None, LEASE, free, ids,
+                skip=self._targets.closed(), per_target=PER_TARGET, free=self._targets.free(),
+            )  # fmt: skip
         self._health.set("postgres", ok=True)
         for task in await self._admission.admitted(claimed):
             self._start(task)
@@ -176,12 +177,11 @@ class Dispatcher:
 
     async def _deliver(self, task: Claimed, target: Target) -> None:
         outcome: Outcome | None = None
-        async with target.places:
-            if not self._stopping:
-                began = time.monotonic()
-                outcome = await self._sent(task)
-                target.heard(outcome)
-                metrics.notification_seconds.labels(task.channel).observe(time.monotonic() - began)
+        if not self._stopping:
+            began = time.monotonic()
+            outcome = await self._sent(task)
+            target.heard(outcome)
+            metrics.notification_seconds.labels(task.channel).observe(time.monotonic() - began)
         self._done.append((task, outcome))
         self._some_done.set()
 

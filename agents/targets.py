@@ -1,6 +1,5 @@
 """What this process knows of each target: its places, its breaker, and how it answered last."""
 
-import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -12,6 +11,9 @@ from sinks.target_rows import TargetState
 from streams import metrics
 
 PER_TARGET: Final = 16
+TRUSTED: Final = 64
+DOUBTED: Final = 4
+"""Sends at a time to a target of which nothing is known, that took the last one, or that failed."""
 
 
 class Target:
@@ -22,7 +24,6 @@ class Target:
         self.channel = channel
         self.breaker = Breaker()
         self.held = 0
-        self.places = asyncio.Semaphore(PER_TARGET)
         self.last_reason = ""
         self.last_sent_at: datetime | None = None
         self.is_new = False  # heard of since it was last written down
@@ -34,6 +35,13 @@ class Target:
         self.is_new = True
         if isinstance(outcome, Sent):
             self.last_sent_at = datetime.now(UTC)
+
+    @property
+    def places(self) -> int:
+        """How many sends it may have at a time: the more, the better it answers."""
+        if self.breaker.failures:
+            return DOUBTED
+        return TRUSTED if self.last_sent_at is not None else PER_TARGET
 
     def is_idle(self, now: float) -> bool:
         """Whether nothing would be forgotten with it."""
@@ -64,7 +72,11 @@ class Targets:
     def closed(self) -> list[str]:
         """Those that nothing may be claimed for now."""
         now = time.monotonic()
-        return [one.name for one in self._known.values() if one.held >= PER_TARGET or one.breaker.is_open(now)]
+        return [one.name for one in self._known.values() if one.held >= one.places or one.breaker.is_open(now)]
+
+    def free(self) -> dict[str, int]:
+        """How many more of each may be claimed."""
+        return {one.name: one.places - one.held for one in self._known.values() if one.held < one.places}
 
     def failing(self) -> list[str]:
         """Hosts of those that failed last, for people."""

@@ -54,8 +54,9 @@ near AS (
 ),
 placed AS (SELECT id, row_number() OVER (PARTITION BY target ORDER BY urgency, due_at) AS place FROM near),
 ready AS (
-    SELECT mine.id FROM notification_tasks mine JOIN placed USING (id), clock
-    WHERE placed.place <= $7
+    SELECT mine.id FROM notification_tasks mine JOIN placed USING (id)
+        LEFT JOIN unnest($8::text[], $9::int[]) AS known(target, free) ON known.target = mine.target, clock
+    WHERE placed.place <= coalesce(known.free, $7)
         AND ((mine.state = 'due' AND mine.due_at <= clock.now)
             OR (mine.state = 'sending' AND mine.lease_until < clock.now))
     ORDER BY mine.urgency, mine.due_at LIMIT $4
@@ -271,10 +272,16 @@ async def claim(
     *,
     skip: Sequence[str] = (),
     per_target: int = 4,
+    free: Mapping[str, int] = {},
 ) -> list[Claimed]:
-    """Lease up to `limit` tasks that are due, of `ids` alone if given, of no target in `skip`."""
+    """Lease up to `limit` tasks that are due, of `ids` alone if given, of no target in `skip`.
+
+    Of a target in `free` as many as stand there at most, of any other `per_target`.
+    """
     wanted = list(ids) if ids is not None else None
-    rows = await conn.fetch(_CLAIM, owner, now, lease, limit, wanted, list(skip), per_target)
+    rows = await conn.fetch(
+        _CLAIM, owner, now, lease, limit, wanted, list(skip), per_target, list(free), list(free.values())
+    )
     return [Claimed(**dict(row)) for row in rows]
 
 
