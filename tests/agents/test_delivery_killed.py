@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
+import pytest
 from aiohttp import web
 
 from sinks import config_rows
@@ -67,8 +68,8 @@ async def delivery(database_url: str, folder: Path) -> asyncio.subprocess.Proces
         "INCIDENTS_KAFKA_URL": "127.0.0.1:1",
         "INCIDENTS_REDIS_URL": "redis://127.0.0.1:1/0",
         "INCIDENTS_DATA_DIR": str(folder),
-        "INCIDENTS_SESSION_TIMEOUT": "60",
-        "INCIDENTS_DELIVERY_TIMEOUT": "40",
+        "INCIDENTS_SESSION_TIMEOUT": "300",
+        "INCIDENTS_DELIVERY_TIMEOUT": "240",
     }
     with (folder / "delivery.log").open("ab") as log:
         return await asyncio.create_subprocess_exec(
@@ -76,6 +77,7 @@ async def delivery(database_url: str, folder: Path) -> asyncio.subprocess.Proces
         )
 
 
+@pytest.mark.timeout(300)
 async def test_none_is_lost_and_only_those_in_flight_are_repeated_with_their_old_keys(
     database_url: str, conn: asyncpg.Connection, tmp_path: Path
 ) -> None:
@@ -109,7 +111,7 @@ async def test_none_is_lost_and_only_those_in_flight_are_repeated_with_their_old
 
         first = await delivery(database_url, tmp_path)
         try:
-            await until(in_flight, 60)
+            await until(in_flight, 100)
             later = await make(LATER)
         finally:
             first.send_signal(signal.SIGKILL)
@@ -117,7 +119,7 @@ async def test_none_is_lost_and_only_those_in_flight_are_repeated_with_their_old
         sink.hangs.set()
         second = await delivery(database_url, tmp_path)
         try:
-            await until(all_sent, 60)
+            await until(all_sent, 100)
         finally:
             second.terminate()
             await second.wait()
