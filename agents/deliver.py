@@ -43,6 +43,7 @@ from streams.transport import PositionedApp
 _WATCH: Final = 1.0
 _COUNT_EVERY: Final = 5
 _STOP: Final = 5.0
+_COMMITTED_WITHIN: Final = 2.0
 
 log = structlog.get_logger(__name__)
 
@@ -110,7 +111,7 @@ async def deliver(settings: Settings, stopping: asyncio.Event) -> None:
         async with _together(jobs) as ended:
             await _first(stopping.wait(), ended)
             health.phase(Phase.DRAINING)
-            await dispatcher.drain(settings.delivery_timeout + 2)
+            await dispatcher.drain(max(settings.delivery_timeout, settings.mail_timeout) + _COMMITTED_WITHIN)
             await teller.flush()
     log.info("delivery_stopped")
 

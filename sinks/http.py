@@ -72,7 +72,10 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Http:
-    """Sends requests; one for each process, closed at its end. `deadline` is of a whole request [s]."""
+    """Sends requests; one for each process, closed at its end.
+
+    `deadline` is of a whole request [s] whose options give no `timeout`.
+    """
 
     def __init__(self, deadline: float, trusted: str | None = None) -> None:
         self._deadline = deadline
@@ -81,13 +84,13 @@ class Http:
 
     async def send(self, request: Request) -> Answer | Outcome:
         """The answer, or how there came to be none."""
-        wanted = float(request.options.get("timeout") or self._deadline)
-        until = asyncio.get_running_loop().time() + min(wanted, self._deadline)
+        deadline = float(request.options.get("timeout") or self._deadline)
+        until = asyncio.get_running_loop().time() + deadline
         try:
             async with asyncio.timeout_at(until):
                 response = await self._answered(request)
         except TimeoutError:
-            return RetryLater(Reason.TIMEOUT, f"no answer within {min(wanted, self._deadline):g} s")
+            return RetryLater(Reason.TIMEOUT, f"no answer within {deadline:g} s")
         except (httpx.HTTPError, httpx.InvalidURL, RefusedAddressError, ValueError, ssl.SSLError) as error:
             return of_error(error)
         return await _read(response, until)

@@ -90,7 +90,9 @@ class Settings:
         "off", "on switches off where we differ from Alertmanager on purpose: see the README", unit="on|off"
     )
     retention_days: int = _setting(7, "verdicts and decisions are kept this long", unit="days")
-    delivery_timeout: float = _setting(4.0, "total deadline of one send; below the session timeout", unit="s")
+    delivery_timeout: float = _setting(
+        10.0, "total deadline of one send where the rules file gives the channel no `timeout`", unit="s"
+    )
     mail_timeout: float = _setting(30.0, "total deadline of one e-mail; mail servers may greet slowly", unit="s")
     delivery_max_age: int = _setting(86_400, "a notice that could not be sent for this long is given up", unit="s")
     external_url: str = _setting("", "address of the page in notices; empty means http://<host>:<port>", unit="URL")
@@ -110,8 +112,6 @@ class Settings:
                 f"set {PREFIX}HTTP_HOST=127.0.0.1 or put an authenticating proxy in front of it"
             )
         self._refuse_numbers()
-        if self.delivery_timeout >= self.session_timeout:
-            raise SettingsError(f"{PREFIX}DELIVERY_TIMEOUT must be below {PREFIX}SESSION_TIMEOUT")
 
     def _refuse_numbers(self) -> None:
         for item in dataclasses.fields(self):

@@ -40,7 +40,6 @@ def test_every_setting_says_what_it_is() -> None:
         ("HTTP_PORT", "eighty", "INCIDENTS_HTTP_PORT must be a int, not 'eighty'"),
         ("HTTP_PORT", "-1", "INCIDENTS_HTTP_PORT must not be negative"),
         ("PARTITIONS", "0", "INCIDENTS_PARTITIONS must be at least 1"),
-        ("DELIVERY_TIMEOUT", "6", "INCIDENTS_DELIVERY_TIMEOUT must be below INCIDENTS_SESSION_TIMEOUT"),
         ("LOG_FORMAT", "xml", "INCIDENTS_LOG_FORMAT must be"),
         ("VERDICT_EVENT_IDS", "some", "INCIDENTS_VERDICT_EVENT_IDS must be"),
         ("HTP_PORT", "80", r"INCIDENTS_HTP_PORT: no such setting; \.env\.example lists"),

@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from agents.rules.retry import LONGEST_WISH
 from sinks.outcome import Failed, Outcome, Reason, RetryLater, Sent
 
 THRESHOLD: Final = 5
@@ -30,7 +31,7 @@ class Breaker(msgspec.Struct, frozen=True):
         Any answer that speaks of the notice and not of the target counts as health.
         """
         if isinstance(outcome, RetryLater) and outcome.reason is Reason.RATE_LIMITED:
-            pause = outcome.after or FIRST
+            pause = min(outcome.after or FIRST, LONGEST_WISH)
             return Breaker(self.failures, max(self.closed_at, now + pause.total_seconds()))
         if isinstance(outcome, Sent | Failed) or outcome.reason not in _SICK:
             return Breaker(0, self.closed_at if self.is_open(now) else 0.0)

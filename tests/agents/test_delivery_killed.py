@@ -68,7 +68,6 @@ async def delivery(database_url: str, folder: Path) -> asyncio.subprocess.Proces
         "INCIDENTS_KAFKA_URL": "127.0.0.1:1",
         "INCIDENTS_REDIS_URL": "redis://127.0.0.1:1/0",
         "INCIDENTS_DATA_DIR": str(folder),
-        "INCIDENTS_SESSION_TIMEOUT": "300",
         "INCIDENTS_DELIVERY_TIMEOUT": "240",
     }
     with (folder / "delivery.log").open("ab") as log:

@@ -64,6 +64,12 @@ def test_a_target_that_fails_again_and_again_is_left_alone(outcomes: list[Outcom
     assert heard(*outcomes).is_open(1.0) is is_open
 
 
+def test_a_target_that_asks_for_a_day_is_tried_again_within_the_hour() -> None:
+    breaker = heard(RetryLater(Reason.RATE_LIMITED, "", DAY))
+    assert breaker.is_open(3599.0)
+    assert not breaker.is_open(3601.0)
+
+
 def test_a_target_is_tried_again_and_one_more_failure_opens_for_longer() -> None:
     breaker = heard(*[NETWORK] * THRESHOLD)
     assert not breaker.is_open(2.5)

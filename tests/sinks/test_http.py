@@ -166,6 +166,19 @@ async def test_a_server_that_hangs_is_left_at_the_deadline(http: Http, server: S
     assert time.monotonic() - began < 1.5
 
 
+async def test_a_timeout_of_the_rules_file_takes_the_place_of_the_usual_one(server: Server) -> None:
+    async def slow(request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.3)
+        await plain(200)(request, reader, writer)
+
+    server.answer = slow
+    http = Http(0.1)
+    short, long = await sent(http, server), await sent(http, server, timeout=10.0)
+    await http.close()
+    assert short == RetryLater(Reason.TIMEOUT, "no answer within 0.1 s")
+    assert isinstance(long, Sent)
+
+
 async def test_a_server_that_drips_its_answer_is_left_at_the_deadline(http: Http, server: Server) -> None:
     async def drip(_request: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for byte in b"HTTP/1.1 200 OK\r\nX-Padding: " + b"x" * 1000:
