@@ -9,11 +9,12 @@ from typing import Any, Final
 
 import msgspec
 
+from agents import refusals
 from agents.deadlines import Deadlines, StepDeadlines
 from agents.rules import dedup, routing
 from agents.rules.dedup import AlertState, Decided, GroupRef, Pulse
 from agents.sources import Sources
-from agents.step import Outgoing, Partition, Poison, Poisoned
+from agents.step import Batches, Outgoing, Partition, Poison, Poisoned
 from sinks import alert_rows, dead_letter_rows
 from sinks.alert_rows import AlertRow, DeadRow, TouchRow, VerdictRow
 from sinks.dead_letter_rows import PACKED_ALERT, RefusedAgain
@@ -197,6 +198,10 @@ class DedupLogic:
             [row for work in works for row in work.touch_rows()],
             [row for work in works for row in work.verdict_rows()],
         )
+
+    async def refused(self, conn: Connection, batches: Batches) -> Mapping[int, Poisoned]:
+        """The items of replayed records that the first run could not handle."""
+        return await refusals.of_alerts(conn, self.log_id, batches)
 
     async def write(self, conn: Connection, works: Sequence["DedupWork"]) -> None:
         """Write alerts, verdicts and dead letters."""
@@ -822,6 +827,8 @@ class DedupWork:
                 partition.dirty.pop(identity, None)
             else:
                 partition.dirty.setdefault(identity, first)
+        if self.replaying:  # there alerts become dirty in another order than their first offsets
+            partition.dirty = dict(sorted(partition.dirty.items(), key=lambda entry: entry[1]))
         self._deadlines.commit()
         if self._evicted and not self.replaying:
             metrics.table_evictions.labels(ALERT_TABLE).inc(self._evicted)
@@ -840,23 +847,18 @@ def _without(groups: tuple[GroupRef, ...], others: tuple[GroupRef, ...]) -> tupl
 def _poison(item: Alert | Rejected, why: str) -> Rejected:
     if type(item) is Rejected:
         texts = ("event_id", "team", "source", "field", "content_type")
-        stored = {name: _storable(getattr(item, name)) for name in texts}
+        stored = {name: refusals.storable(getattr(item, name)) for name in texts}
         return msgspec.structs.replace(item, **stored, reason=f"{item.reason}; {why}", body=b"")
     return Rejected(
-        event_id=_storable(item.event_id),
+        event_id=refusals.storable(item.event_id),
         source="poison",
         field="",
-        reason=f"could not be handled: {why}",
+        reason=f"{refusals.UNHANDLED}{why}",
         body=codec.encode(item)[:65536],
         content_type=PACKED_ALERT,
-        team=_storable(item.team),
+        team=refusals.storable(item.team),
         replay_of=item.replay_of,
     )
-
-
-def _storable(text: str) -> str:
-    """What made an item be refused must not make its dead letter be refused too."""
-    return text.replace("\x00", "\ufffd")
 
 
 def _row(identity: str, partition: int, state: AlertState, pulse: Pulse, ours: Ours) -> AlertRow:

@@ -1,11 +1,12 @@
 """The agent of `incident-inputs`: what the step needs of it. What it decides is in `incidents_work`."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from agents import refusals
 from agents.incidents_work import Garbage, IncidentsWork
-from agents.step import Partition, Poisoned
+from agents.step import Batches, Partition, Poisoned
 from sinks import alert_rows, incident_rows, rule_rows, task_rows
 from sinks.postgres import Connection
 from streams import codec, keys
@@ -61,6 +62,10 @@ class IncidentsLogic:
             [row for work in works for row in work.decisions],
             [row for work in works for row in work.links()],
         )
+
+    async def refused(self, conn: Connection, batches: Batches) -> Mapping[int, Poisoned]:
+        """The changes of replayed records that the first run could not handle."""
+        return await refusals.of_inputs(conn, batches)
 
     async def write(self, conn: Connection, works: Sequence["IncidentsWork"]) -> None:
         """Write incidents, groups, tasks and their story; links last."""

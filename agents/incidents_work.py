@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from agents import flushes, group_rows, notices, reminders
+from agents import flushes, group_rows, notices, refusals, reminders
 from agents.deadlines import StepDeadlines
 from agents.group_partition import (
     FLUSH,
@@ -504,4 +504,4 @@ class IncidentsWork:
 
 
 def _refused(item: MemberChange, why: str) -> Garbage:
-    return Garbage(f"{item.group}:{item.identity}:{item.revision}", why, codec.encode(item)[:65536])
+    return Garbage(refusals.name_of(item), why, codec.encode(item)[:65536])

@@ -43,6 +43,7 @@ Batch = list[tuple[int, Any]]
 Batches = Mapping[int, Batch]
 Poisoned = dict[tuple[int, int], str]
 """(offset, index of the item) -> why it cannot be handled."""
+_NOTHING: Final[Mapping[int, Poisoned]] = {}
 
 log = structlog.get_logger()
 
@@ -136,6 +137,9 @@ class Logic(Protocol):
 
     def at_once(self, works: Sequence[Any]) -> tuple[str, list[list[object]]] | None:
         """A statement of `postgres.at_once` and its rows, where one is enough for the step."""
+
+    async def refused(self, conn: Connection, batches: Batches) -> Mapping[int, Poisoned]:
+        """Partition -> the items of replayed records that the first run could not handle."""
 
     async def write(self, conn: Connection, works: Sequence[Any]) -> None:
         """Write the rows of a step inside its transaction."""
@@ -233,13 +237,25 @@ class StepRunner:
             n: [item for item in batch if item[0] <= self.partitions[n].pg_applied] for n, batch in batches.items()
         }
         fresh = {n: batch[len(replayed[n]) :] for n, batch in batches.items()}
-        await self._round(replayed, replaying=True)
+        await self._replay({n: batch for n, batch in replayed.items() if batch})
         try:
             await self._round(fresh)
         except _REFUSED as error:
             log.warning("rows were refused", topic=self.logic.topic, reason=repr(error))
             await self._one_by_one(fresh)
         metrics.step_batch_records.labels(self.name).observe(len(events))
+
+    async def _replay(self, batches: Batches) -> None:
+        refused: Mapping[int, Poisoned] = {}
+
+        async def ask() -> None:
+            nonlocal refused
+            async with self.pool.acquire(timeout=2) as conn:
+                refused = await self.logic.refused(conn, batches)
+
+        if batches:
+            await self._patiently("postgres", ask)
+            await self._round(batches, replaying=True, poisoned=refused)
 
     def _unapplied(self, events: Sequence[EventT[Any]]) -> dict[int, list[tuple[int, bytes, float | None]]]:
         batches: dict[int, list[tuple[int, bytes, float | None]]] = {}
@@ -264,16 +280,17 @@ class StepRunner:
                 records.append((offset, self.logic.undecodable(data, offset, number, str(error))))
         return records
 
-    async def _round(self, batches: Batches, *, replaying: bool = False, poisoned: Poisoned | None = None) -> None:
+    async def _round(
+        self, batches: Batches, *, replaying: bool = False, poisoned: Mapping[int, Poisoned] = _NOTHING
+    ) -> None:
         """Decide and commit one batch of each partition."""
         started = time.perf_counter()
         works: list[tuple[Work, int]] = []
         try:
             for number, batch in batches.items():
                 if batch:
-                    works.append(
-                        (self._decided(number, batch, dict(poisoned or {}), replaying=replaying), batch[-1][0])
-                    )
+                    known = dict(poisoned.get(number, {}))
+                    works.append((self._decided(number, batch, known, replaying=replaying), batch[-1][0]))
             self._observe("decide", started)
             if works:
                 await self._commit(works)
@@ -308,7 +325,7 @@ class StepRunner:
             for offset, record in batch:
                 everything = list(range(self.logic.size(record)))
                 poisoned = await self._refused(number, (offset, record), everything) if everything else {}
-                await self._round({number: [(offset, record)]}, poisoned=poisoned)
+                await self._round({number: [(offset, record)]}, poisoned={number: poisoned})
                 self.last_step_at = time.monotonic()
 
     async def _refused(self, number: int, item: tuple[int, Any], among: Sequence[int]) -> Poisoned:

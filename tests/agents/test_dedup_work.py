@@ -406,6 +406,14 @@ def test_a_group_that_an_alert_has_left_hears_of_a_timeout_from_a_rebuild_too() 
     assert ends == {(Change.RESOLVED, "api"), (Change.RESOLVED, "db")}
 
 
+def test_a_replay_leaves_safe_before_the_first_count_that_no_row_has() -> None:
+    stage = Dedup()
+    stage.step(batch(alert("a"), alert("b")))
+    changed = [batch(alert("a", summary="worse"), seconds=0.1), batch(alert("b"), seconds=0.2)]
+    stage.step(*changed, batch(alert("a", summary="worse"), seconds=0.3), replaying=True)
+    assert stage.work([tick(0.4)]).advance(4).safe == 1
+
+
 def test_a_new_configuration_moves_every_firing_alert_even_one_of_the_same_step() -> None:
     stage = Dedup()
     stage.step(batch(alert("a")), ConfigChanged(version=2, announced_at=at(1)))

@@ -337,6 +337,20 @@ async def test_an_item_that_postgres_refuses_is_dead_lettered_alone(world: World
     assert rows["progress"][0][4:] == (4, 2, 0, 0, 1, 0, 1, 0)
 
 
+@pytest.mark.parametrize("point", ["after commit", "after send"])
+@pytest.mark.parametrize("lost_redis", [False, True])
+async def test_a_replay_refuses_what_the_first_run_had_to(world: World, point: str, lost_redis: bool) -> None:
+    bad = alert("p1", "P", 1, summary="nul \x00 byte")
+    batch = AlertBatch(accepted_at=at(1), items=(alert("g1", "G", 1), bad))
+    end = AlertBatch(accepted_at=at(2), items=(alert("p2", "P", 2, firing=False), alert("p1", "P", 1)))
+    world.log = {0: [codec.encode(batch), codec.encode(end), codec.encode(Tick(due_at=at(9)))]}
+    await run_through(world, (1, 2, 3))
+    expected = (await world.rows(), await world.stored(), world.told())
+    await world.wipe()
+    await run_through(world, (1, 2, 3), [(1, point)], lost_redis=lost_redis)
+    assert (await world.rows(), await world.stored(), world.told()) == expected
+
+
 async def test_an_item_whose_handling_always_raises_is_dead_lettered_alone(world: World) -> None:
     bad = alert("p1", "P", 1, body=b"\xc1 no body")
     batch = AlertBatch(accepted_at=at(1), items=(alert("g1", "G", 1), bad, alert("h1", "H", 1)))
