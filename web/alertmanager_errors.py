@@ -8,7 +8,7 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
-from web.database import DatabaseAwayError
+from web.database import DatabaseAwayError, UnkeptTextError
 from web.problems import RETRY_AFTER, FieldProblemError, PartAwayError
 
 log = structlog.get_logger(__name__)
@@ -33,7 +33,7 @@ def _on_refused(_request: AnyRequest, error: RefusedError) -> Response[bytes]:
     return answer(error.status, str(error))
 
 
-def _on_field(_request: AnyRequest, error: FieldProblemError) -> Response[bytes]:
+def _on_value(_request: AnyRequest, error: FieldProblemError | UnkeptTextError) -> Response[bytes]:
     return answer(HTTPStatus.BAD_REQUEST, str(error))
 
 
@@ -58,7 +58,8 @@ def _on_mistake(request: AnyRequest, error: Exception) -> Response[bytes]:
 
 HANDLERS: Final[dict[int | type[Exception], Any]] = {
     RefusedError: _on_refused,
-    FieldProblemError: _on_field,
+    FieldProblemError: _on_value,
+    UnkeptTextError: _on_value,
     ValidationException: _on_validation,
     HTTPException: _on_http,
     DatabaseAwayError: _on_away,

@@ -19,7 +19,7 @@ from streams.rules_matchers import Matcher, MatcherError, checked
 from web.alertmanager import Filter, matchers_of
 from web.alertmanager_errors import RefusedError
 from web.database import Database
-from web.silence_store import Draft, UnknownSilenceError
+from web.silence_store import Draft, UnknownSilenceError, moment
 from web.silences import MAX_LISTED, announce, store_of
 
 _ORDER = {SilenceState.ACTIVE: 1, SilenceState.PENDING: 2, SilenceState.EXPIRED: 3}
@@ -147,8 +147,8 @@ def _id(text: str) -> uuid.UUID:
 def _draft(data: PostableSilence, now: datetime) -> Draft:
     return Draft(
         sets=(tuple(_matcher(item) for item in data.matchers),),
-        starts_at=data.starts_at if data.id else max(data.starts_at, now),
-        ends_at=data.ends_at,
+        starts_at=moment("startsAt", data.starts_at if data.id else max(data.starts_at, now)),
+        ends_at=moment("endsAt", data.ends_at),
         created_by=data.created_by,
         comment=data.comment,
         annotations=data.annotations,

@@ -32,11 +32,16 @@ _UNREADY: Final = (
     asyncpg.UndefinedTableError,
     asyncpg.UndefinedColumnError,
 )
+_UNKEPT: Final = (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError)
 _encode = msgspec.json.Encoder().encode
 
 
 class DatabaseAwayError(Exception):
     """Raised when Postgres cannot be asked now; asking again later is right."""
+
+
+class UnkeptTextError(Exception):
+    """Raised for a text that holds what Postgres cannot keep, such as NUL."""
 
 
 class Database:
@@ -79,6 +84,7 @@ class Database:
 
         Raises:
             DatabaseAwayError: Postgres is away, full, or took too long.
+            UnkeptTextError: a value given by the caller cannot stand in Postgres.
         """
         if self._pool is None:
             raise DatabaseAwayError("Postgres is not connected")
@@ -89,6 +95,8 @@ class Database:
             raise DatabaseAwayError("Postgres took too long to answer") from error
         except _AWAY as error:
             raise DatabaseAwayError(f"Postgres cannot be reached ({type(error).__name__})") from error
+        except _UNKEPT as error:
+            raise UnkeptTextError("a text holds a character that cannot be kept, such as NUL") from error
         except _UNREADY as error:
             raise DatabaseAwayError(f"Postgres is not set up for this version: {error}") from error
 

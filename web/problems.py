@@ -8,7 +8,7 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
-from web.database import DatabaseAwayError
+from web.database import DatabaseAwayError, UnkeptTextError
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER: Final = "2"
@@ -58,6 +58,11 @@ def on_field(_request: AnyRequest, error: FieldProblemError) -> Response[Problem
     return respond(_bad_request([FieldError(error.field, error.reason)]))
 
 
+def on_unkept(_request: AnyRequest, error: UnkeptTextError) -> Response[Problem]:
+    """400 for text that Postgres cannot keep."""
+    return respond(_bad_request([], str(error)))
+
+
 def on_validation(_request: AnyRequest, error: ValidationException) -> Response[Problem]:
     """400 for parameters that do not fit their types."""
     extra = error.extra if isinstance(error.extra, list) else []
@@ -90,6 +95,7 @@ def _bad_request(errors: list[FieldError], detail: str = "") -> Problem:
 
 HANDLERS: Final[dict[int | type[Exception], Any]] = {
     FieldProblemError: on_field,
+    UnkeptTextError: on_unkept,
     ValidationException: on_validation,
     HTTPException: on_http,
     DatabaseAwayError: on_away,

@@ -43,6 +43,10 @@ def windows_of(recurrence: Recurrence, starts_at: datetime, ends_at: datetime) -
         SilenceError: the rule or zone is none, never holds, holds too often, or its windows overlap.
     """
     length = ends_at - starts_at
+    if recurrence.until.tzinfo is None:
+        raise SilenceError("recurrence.until", "needs a time zone")
+    if recurrence.until < starts_at:
+        raise SilenceError("recurrence.rule", "it never holds before its end")
     if not starts_at.year < _LAST_YEAR or recurrence.until - starts_at > LONGEST:
         raise SilenceError("recurrence.until", f"at most {LONGEST.days} days after the start")
     try:

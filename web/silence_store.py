@@ -1,7 +1,7 @@
 """Silences stored, edited and ended: decided by the rules, written with who did it, placed in the directory."""
 
 import uuid
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -17,6 +17,8 @@ from web.recurrence import windows_of
 
 NIL: Final = str(uuid.UUID(int=0))
 MAX_BYTES: Final = 64 << 10
+_FIRST: Final = datetime(3, 1, 1, tzinfo=UTC)
+_LAST: Final = datetime(9900, 1, 1, tzinfo=UTC)
 
 
 class UnknownSilenceError(Exception):
@@ -35,6 +37,17 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     recurrence: Recurrence | None = None
     remind_before: timedelta | None = None
     remind_to: str = ""
+
+
+def moment(field: str, at: datetime) -> datetime:
+    """The moment in UTC; one so far away that nothing can be added to it is moved nearer.
+
+    Raises:
+        SilenceError: it has no time zone.
+    """
+    if at.tzinfo is None:
+        raise SilenceError(field, "needs a time zone")
+    return min(max(at, _FIRST), _LAST).astimezone(UTC)
 
 
 def silence_of(draft: Draft) -> Silence:

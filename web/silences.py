@@ -20,7 +20,7 @@ from web.announcing import SilenceAnnouncer
 from web.database import Database
 from web.problems import FieldProblemError
 from web.silence_preview import Preview, preview_of
-from web.silence_store import Draft, SilenceStore, UnknownSilenceError, silence_of
+from web.silence_store import Draft, SilenceStore, UnknownSilenceError, moment, silence_of
 
 MAX_LISTED = 10_000
 _LONGEST_REMINDER = 366 * 86_400
@@ -209,14 +209,10 @@ async def _store(state: State, body: SilenceBody, silence_id: uuid.UUID | None) 
 
 
 def _draft(body: SilenceBody, now: datetime) -> Draft:
-    starts_at = body.starts_at or now
-    for field, at in (("starts_at", starts_at), ("ends_at", body.ends_at)):
-        if at.tzinfo is None:
-            raise FieldProblemError(field, "needs a time zone")
     return Draft(
         sets=tuple(tuple(_matcher(item) for item in one) for one in body.matchers),
-        starts_at=starts_at.astimezone(UTC),
-        ends_at=body.ends_at.astimezone(UTC),
+        starts_at=moment("starts_at", body.starts_at or now),
+        ends_at=moment("ends_at", body.ends_at),
         created_by=body.created_by,
         comment=body.comment,
         annotations=body.annotations,

@@ -39,6 +39,8 @@ _TOLD: Final = {
     "failed": "{receiver} could not be told by {channel}, for good: {why}.",
     "due": "{receiver} is about to be told by {channel}: {reason}{tried}.",
     "sending": "{receiver} is being told by {channel}: {reason}{tried}.",
+    "folded": "{receiver} is about to be told by {channel} in a digest with others: {reason}.",
+    "digested": "{receiver} was told by {channel} in a digest with others: {reason}.",
 }
 
 
@@ -103,8 +105,13 @@ def _decided(row: Mapping[str, Any], silences: Mapping[str, Silence]) -> Line:
 
 def _told(row: Mapping[str, Any]) -> Line:
     tried = f" (attempt {row['attempts']}, {row['last_reason'] or 'no answer yet'})" if row["attempts"] else ""
-    said = _TOLD[row["state"]].format(
-        receiver=row["receiver"], channel=row["channel"], reason=row["reason"], why=row["last_reason"], tried=tried
+    said = _TOLD.get(row["state"], "A notice to {receiver} by {channel} is {state}: {reason}.").format(
+        state=row["state"],
+        receiver=row["receiver"],
+        channel=row["channel"],
+        reason=row["reason"],
+        why=row["last_reason"],
+        tried=tried,
     )
     return Line(at=row["finished_at"] or row["created_at"], kind="told", text=said, by=f"task {row['reason']}")
 

@@ -285,3 +285,24 @@ def test_what_is_listed_is_what_the_schema_of_alertmanager_requires() -> None:
         "annotations",
         "status",
     } <= required
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"endsAt": "9999-12-31T23:59:59-05:00"}, 200),
+        ({"startsAt": "0001-01-01T00:00:00+05:00"}, 200),
+        ({"comment": "\0"}, 400),
+    ],
+)
+async def test_moments_at_the_ends_of_time_and_nul_are_no_fault_of_ours(
+    client: httpx.AsyncClient, changes: dict[str, str], status: int
+) -> None:
+    matchers = [{"name": "a", "value": "b", "isRegex": False}]
+    times = {"startsAt": NOW.isoformat(), "endsAt": (NOW + timedelta(hours=1)).isoformat()}
+    silence = {"matchers": matchers, **times, "createdBy": "ada", "comment": "x", **changes}
+    answer = await client.post("/api/v2/silences", json=silence)
+    assert answer.status_code == status, answer.text
+    assert len((await client.get("/api/v2/silences")).json()) == (status == 200)
+    filtered = await client.get("/api/v2/alerts", params={"filter": r'a="\x00"'})
+    assert filtered.status_code in {200, 400}

@@ -16,7 +16,7 @@ from agents.rules.notify_log import Pending, Told
 from sinks import config_rows
 from streams import codec, keys
 from streams.records import IncidentStatus, Kind, Severity
-from tests.web.rows import add_alert, add_incident
+from tests.web.rows import add_alert, add_incident, add_task
 from tests.web.test_alertmanager_api import stored
 
 if TYPE_CHECKING:
@@ -123,6 +123,21 @@ async def test_it_says_what_came_what_was_decided_and_who_was_told_in_order(
     ]
     assert {line["kind"] for line in found["lines"]} == {"came", "decided", "told"}
     assert found == (await client.get(f"/api/v1/alerts/{IDENTITY}/explain")).json()
+
+
+async def test_every_state_of_a_notice_has_its_words(client: httpx.AsyncClient, conn: "Conn", story: uuid.UUID) -> None:
+    digest = uuid.uuid4()
+    await add_task(conn, await add_incident(conn, "Of the digest"), 1, id=digest)
+    for before, after in (("sent", "digested"), ("due", "folded")):
+        await conn.execute(
+            "UPDATE notification_tasks SET state = $1, digest_id = $2 WHERE state = $3 AND incident_id = $4",
+            after, digest, before, story,
+        )  # fmt: skip
+    found = (await client.get(f"/api/v1/alerts/{PRINT}/explain")).json()
+    assert [text for text in said(found["lines"]) if "digest" in text] == [
+        "desk is about to be told by webhook in a digest with others: first firing.",
+        "desk was told by webhook in a digest with others: first firing.",
+    ]
 
 
 @pytest.mark.usefixtures("story")

@@ -112,6 +112,41 @@ async def test_what_cannot_be_a_silence_is_refused_by_field(
     assert (await client.get(URL)).json() == []
 
 
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"ends_at": "9999-12-31T23:59:59-05:00"}, 201),
+        ({"ends_at": "9999-12-31T23:59:59.999999Z", "remind_before": 3600}, 201),
+        ({"starts_at": "0001-01-01T00:00:00+05:00"}, 201),
+        ({"starts_at": "0001-01-01T00:00:00Z", "ends_at": "0001-01-02T00:00:00Z", "remind_before": 31_000_000}, 400),
+        ({"recurrence": {"rule": "FREQ=DAILY", "until": "2099-01-01T00:00:00"}}, 400),
+        ({"recurrence": {"rule": "FREQ=DAILY", "zone": "America/New_York", "until": "0001-01-01T00:00:00Z"}}, 400),
+        (
+            {"recurrence": {"rule": "FREQ=YEARLY", "until": in_hours(99)}, "ends_at": "9999-12-31T00:00:00Z"},
+            201,
+        ),
+        ({"comment": "a\0b"}, 400),
+        ({"created_by": "\0"}, 400),
+        ({"annotations": {"ticket": "\0"}}, 400),
+    ],
+)
+async def test_moments_at_the_ends_of_time_and_texts_with_nul_are_no_fault_of_ours(
+    client: httpx.AsyncClient, changes: dict[str, Any], status: int
+) -> None:
+    answer = await client.post(URL, json=body(**changes))
+    assert answer.status_code == status, answer.text
+    assert (await client.post(f"{URL}/preview", json=body(**changes))).status_code in {200, 400}
+    assert len((await client.get(URL)).json()) == (status == 201)
+
+
+async def test_nul_where_somebody_is_named_is_refused(client: httpx.AsyncClient) -> None:
+    made = await created(client)
+    answer = await client.post(f"{URL}/{made['id']}/expire", params={"by": "\0"})
+    assert (answer.status_code, "NUL" in answer.json()["detail"]) == (400, True)
+    assert (await client.get("/api/v1/alerts/%00/explain")).status_code == 400
+    assert (await client.get(f"{URL}/{made['id']}")).json()["state"] == "active"
+
+
 async def test_an_unknown_silence_is_not_found(client: httpx.AsyncClient) -> None:
     url = f"{URL}/{uuid.uuid4()}"
     asked = [client.get(url), client.get(f"{url}/audit"), client.post(f"{url}/expire"), client.put(url, json=body())]
