@@ -252,6 +252,7 @@ async def test_connections_that_are_cut_in_a_transaction_are_made_again(world: W
     await world.redis.client_kill_filter(_type="normal", skipme=True)
     await owner.step()
     await owner.close()
+    await world.redis.connection_pool.disconnect()  # the test reads without the patience that a worker has
     assert cut == [True]
     assert await outcome(world) == expected
 
