@@ -3,6 +3,7 @@
 from http import HTTPStatus
 from typing import Any, Final
 
+import asyncpg
 import msgspec
 import structlog
 from litestar import Request, Response
@@ -47,6 +48,14 @@ def _on_http(_request: AnyRequest, error: HTTPException) -> Response[bytes]:
     return answer(error.status_code, error.detail)
 
 
+def _on_data(_request: AnyRequest, _error: Exception) -> Response[bytes]:
+    return answer(HTTPStatus.BAD_REQUEST, "A value has characters, or a size, that cannot be stored")
+
+
+def _on_depth(_request: AnyRequest, _error: Exception) -> Response[bytes]:
+    return answer(HTTPStatus.BAD_REQUEST, "The body is nested too deeply")
+
+
 def _on_away(_request: AnyRequest, error: Exception) -> Response[bytes]:
     return answer(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
 
@@ -62,6 +71,8 @@ HANDLERS: Final[dict[int | type[Exception], Any]] = {
     UnkeptTextError: _on_value,
     ValidationException: _on_validation,
     HTTPException: _on_http,
+    asyncpg.DataError: _on_data,
+    RecursionError: _on_depth,
     DatabaseAwayError: _on_away,
     PartAwayError: _on_away,
     Exception: _on_mistake,

@@ -53,7 +53,7 @@ class Taken(msgspec.Struct, frozen=True):
     event_ids: list[str]
 
 
-class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class IngestProblem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The body of every error (RFC 9457)."""
 
     title: str
@@ -195,7 +195,9 @@ def _refusal(route: str, status: HTTPStatus, detail: str) -> Answer:
 def _problem(
     status: HTTPStatus, detail: str, errors: list[Refused] | None = None, event_ids: list[str] | None = None
 ) -> Answer:
-    problem = Problem(title=status.phrase, status=status, detail=detail, errors=errors or [], event_ids=event_ids or [])
+    problem = IngestProblem(
+        title=status.phrase, status=status, detail=detail, errors=errors or [], event_ids=event_ids or []
+    )
     return status, _PROBLEM, _encode(problem)
 
 

@@ -1,4 +1,4 @@
-"""/openapi.json: Litestar's description of what is read, with the plain ASGI ingest routes added to it."""
+"""/openapi.json: Litestar's description of the API with our errors, and the plain ASGI routes added to it."""
 
 from functools import cache
 from typing import Any, Final
@@ -9,10 +9,13 @@ from litestar import Litestar, Request, get
 from streams.intake_own import OwnAlert
 from web import ingest
 from web.alertmanager import PostableAlert
+from web.problems import Problem
 
 _REF: Final = "#/components/schemas/{name}"
 _JSON: Final = "application/json"
 _PROBLEM: Final = "application/problem+json"
+_ALERTMANAGER: Final = "/api/v2/"
+PROBES: Final = ("/healthz", "/readyz", "/metrics", "/-/healthy", "/-/ready")
 
 
 @get("/openapi.json", include_in_schema=False)
@@ -24,11 +27,15 @@ async def openapi(request: Request[Any, Any, Any]) -> dict[str, Any]:
 @cache
 def _described(app: Litestar) -> dict[str, Any]:
     document: dict[str, Any] = app.openapi_schema.to_schema()
-    own, posted, taken, problem = (OwnAlert, PostableAlert, ingest.Taken, ingest.Problem)
-    references, schemas = msgspec.json.schema_components((own, posted, taken, problem), ref_template=_REF)
-    own_ref, posted_ref, taken_ref, problem_ref = references
+    types = (OwnAlert, PostableAlert, ingest.Taken, ingest.IngestProblem, Problem)
+    references, schemas = msgspec.json.schema_components(types, ref_template=_REF)
+    own_ref, posted_ref, taken_ref, problem_ref, other_ref = references
     one_or_many = {"anyOf": [own_ref, {"type": "array", "items": own_ref}]}
     paths = document.setdefault("paths", {})
+    for path, operations in paths.items():
+        for method, operation in operations.items():
+            operation["responses"] = _true_responses(path, method, operation, other_ref)
+    paths.update({path: {"get": _probe(path)} for path in PROBES})
     paths.setdefault(ingest.OWN, {})["post"] = {
         "summary": "Send one alert or a list",
         "description": "202 once it is in durable hands. Good items of a mixed list are taken. "
@@ -36,7 +43,7 @@ def _described(app: Litestar) -> dict[str, Any]:
         "tags": ["ingest"],
         "operationId": "SendAlerts",
         "requestBody": _body(one_or_many),
-        "responses": {"202": _answer("Taken", taken_ref), **_refusals(problem_ref, "400", "413", "429")},
+        "responses": {"202": _answer("Taken", taken_ref), **_refusals(problem_ref, "400", "408", "413", "415", "429")},
     }
     paths.setdefault(ingest.ALERTMANAGER, {})["post"] = {
         "summary": "Send alerts as Prometheus does",
@@ -44,11 +51,35 @@ def _described(app: Litestar) -> dict[str, Any]:
         "tags": ["alertmanager"],
         "operationId": "PostAlerts",
         "requestBody": _body({"type": "array", "items": posted_ref}),
-        "responses": {"200": {"description": "Taken"}, **_texts("400", "413", "422", "503")},
+        "responses": {"200": {"description": "Taken"}, **_texts("400", "408", "413", "415", "422", "503")},
     }
     components = document.setdefault("components", {}).setdefault("schemas", {})
     components.update({name: schema for name, schema in schemas.items() if name not in components})
     return document
+
+
+def _true_responses(path: str, method: str, operation: dict[str, Any], problem: dict[str, Any]) -> dict[str, Any]:
+    """What is answered well, and our errors: problems, or texts where Alertmanager's clients listen."""
+    good = {status: answer for status, answer in operation["responses"].items() if status < "300"}
+    wrong = ["400", "503"]
+    if "{" in path:
+        wrong.append("404")
+    if method != "get":
+        wrong += ["403", "415"]
+    if path.startswith(_ALERTMANAGER):
+        return {**good, **_texts(*sorted([*wrong, "404", "422"]))}
+    return {**good, **_refusals(problem, *sorted(wrong))}
+
+
+def _probe(path: str) -> dict[str, Any]:
+    kind = "text/plain" if path == "/metrics" else _JSON
+    well = {"description": "As it is", "content": {kind: {"schema": {}}}}
+    return {
+        "summary": "For probes and scrapes",
+        "tags": ["probes"],
+        "operationId": f"Probe{path.replace('/', '_').replace('-', '')}",
+        "responses": {"200": well, "503": well},
+    }
 
 
 def _body(schema: dict[str, Any]) -> dict[str, Any]:

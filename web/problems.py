@@ -3,6 +3,7 @@
 from http import HTTPStatus
 from typing import Any, Final
 
+import asyncpg
 import msgspec
 import structlog
 from litestar import Request, Response
@@ -70,6 +71,16 @@ def on_validation(_request: AnyRequest, error: ValidationException) -> Response[
     return respond(_bad_request(errors, error.detail if not errors else ""))
 
 
+def on_data(_request: AnyRequest, _error: asyncpg.DataError) -> Response[Problem]:
+    """400 for a value that no column can hold, such as one with a NUL in it."""
+    return respond(_bad_request([], "A value has characters, or a size, that cannot be stored"))
+
+
+def on_depth(_request: AnyRequest, _error: RecursionError) -> Response[Problem]:
+    """400 for JSON that is nested without end."""
+    return respond(_bad_request([], "The body is nested too deeply"))
+
+
 def on_http(_request: AnyRequest, error: HTTPException) -> Response[Problem]:
     """What Litestar itself refuses: unknown paths, wrong methods."""
     title = HTTPStatus(error.status_code).phrase
@@ -98,6 +109,8 @@ HANDLERS: Final[dict[int | type[Exception], Any]] = {
     UnkeptTextError: on_unkept,
     ValidationException: on_validation,
     HTTPException: on_http,
+    asyncpg.DataError: on_data,
+    RecursionError: on_depth,
     DatabaseAwayError: on_away,
     PartAwayError: on_away,
     Exception: on_mistake,
