@@ -21,13 +21,15 @@ from embedded.unit import Role
 from loadtests.ledger import verify_when_flushed
 from loadtests.ledger_file import Entry, Outcome
 from tests.chaos import laws, stories, tables
+from tests.chaos.choice import chosen, drawn
 from tests.chaos.disks import Disks
-from tests.chaos.faults import FAULTS, Hurt, Scene, chosen, drawn
+from tests.chaos.faults import FAULTS, Hurt, Scene
 from tests.chaos.figures import Backlog, Gap, Memory, answers_of, backlogs_of, gaps_of
 from tests.chaos.hot import count_writes, hot_key
 from tests.chaos.laws import Finding, found
+from tests.chaos.ledger import known
 from tests.chaos.receiver import notices_of
-from tests.chaos.sender import SenderPlan, known
+from tests.chaos.sender import SenderPlan
 from tests.chaos.stories import Partition, Timing
 from tests.chaos.system import ChaosStack
 

@@ -10,7 +10,6 @@ always, in their order.
 import contextlib
 import http.client
 import json
-import os
 import queue
 import random
 import select
@@ -26,13 +25,13 @@ from urllib.parse import urlsplit
 import msgspec
 
 from loadtests.amqp_publisher import Publisher, PublisherError, Sent
-from loadtests.ledger_file import Entry, Outcome, entries_of
+from loadtests.ledger_file import Outcome
 from loadtests.mixes import Event, Intent, Mix, Shares, WireAlert, body
+from tests.chaos.ledger import LedgerFile
 from tests.chaos.stories import ALERTNAME, Step, Story
 
 SHARES: Final = Shares(new=0.12, resolve=0.115, change=0.04, copy=0.02, bad=0.005, refire=0.3, cells=2)
 _TICK_S: Final = 0.01
-_SYNC_S: Final = 0.5
 _CONFIRM_S: Final = 15.0
 _SEND_S: Final = 5.0
 _HTTP_THREADS: Final = 4
@@ -42,7 +41,6 @@ _BACKLOG: Final = 50_000
 _AGAIN: Final = 0.5
 _ROUTING_KEY: Final = "llm.alert"
 _PATH: Final = "/api/v1/alerts"
-_BEST: Final = {Outcome.CONFIRMED: 2, Outcome.UNKNOWN: 1, Outcome.REFUSED: 0}
 
 
 class SenderPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,42 +58,6 @@ class SenderPlan(msgspec.Struct, frozen=True, kw_only=True):
     stories: tuple[Story, ...] = ()
     hot: int = 0
     """So many copies of one alert are sent besides, each as an event of its own, as fast as they go."""
-
-
-class LedgerFile:
-    """Appends what became known of each event, and brings it to the disk twice a second."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("a", encoding="utf-8")
-        self._lock = threading.Lock()
-        self._synced_at = 0.0
-
-    def close(self) -> None:
-        self.sync(always=True)
-        self._file.close()
-
-    def told(self, event_id: str, sent_us: int, outcome: Outcome) -> None:
-        with self._lock:
-            self._file.write(f"{event_id}\t{sent_us}\t{_now_us()}\t{outcome}\n")
-
-    def sync(self, *, always: bool = False) -> None:
-        now = time.monotonic()
-        if always or now - self._synced_at > _SYNC_S:
-            self._synced_at = now
-            with self._lock:
-                self._file.flush()
-            os.fsync(self._file.fileno())
-
-
-def known(path: Path) -> list[Entry]:
-    """One entry for each event: the best that was heard of it, sent when it was sent first."""
-    best: dict[str, Entry] = {}
-    for entry in entries_of(path):
-        before = best.get(entry.event_id)
-        if before is None or _BEST[entry.outcome] > _BEST[before.outcome]:
-            sent_us = entry.sent_us if before is None else before.sent_us
-            best[entry.event_id] = msgspec.structs.replace(entry, sent_us=sent_us)
-    return list(best.values())
 
 
 class Telling:

@@ -11,11 +11,12 @@ import pytest
 
 from loadtests.ledger_file import Outcome
 from tests.chaos import laws, tables
-from tests.chaos.faults import FAULTS, Hurt, chosen
+from tests.chaos.choice import chosen
+from tests.chaos.faults import FAULTS, Hurt
 from tests.chaos.figures import Answer
 from tests.chaos.laws import Finding, Task
+from tests.chaos.ledger import LedgerFile, known
 from tests.chaos.receiver import LOST, Notice, names, noted, notices_of
-from tests.chaos.sender import LedgerFile, known
 from tests.chaos.stories import Partition, Story, Timing, differences, told, written
 
 FIRING = names([{"alertname": "A", "instance": "1"}])
