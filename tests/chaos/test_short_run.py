@@ -20,7 +20,7 @@ pytestmark = [
 
 FAULTS = (
     "kill-worker kill-gateway kill-bridge kill-delivery kill-redis kill-postgres kill-kafka"
-    " restart-worker flush-redis end-sessions poison-records repeat-records stop-receiver"
+    " restart-worker flush-redis end-sessions poison-records stop-receiver"
 )
 SHORT = Plan(
     seed=20, seconds=75, rate=200, workers=2, kafka=FLAVOURS[0], faults=FAULTS, limit=9, calm=2,
