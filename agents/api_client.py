@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from agents.letter_text import printable
 from streams.settings import Settings
 
 if TYPE_CHECKING:
@@ -16,7 +17,10 @@ _SECONDS: Final = 15.0
 
 
 def address_of(settings: Settings, given: str) -> str:
-    """Where the gateway is: as given, as the running system of the data folder wrote it, or as the settings say."""
+    """Where the gateway is: as given, as the running system of the data folder wrote it, or as the settings say.
+
+    Never at the page's outer address: that may be of a proxy that asks for a password.
+    """
     if given:
         return given.rstrip("/")
     file = Path(settings.data_dir) / "endpoints.json"
@@ -24,7 +28,8 @@ def address_of(settings: Settings, given: str) -> str:
         found = json.loads(file.read_text(encoding="utf-8")).get("http")
     except (OSError, ValueError):
         found = None
-    return str(found or settings.page_url).rstrip("/")
+    host = f"[{settings.http_host}]" if ":" in settings.http_host else settings.http_host
+    return str(found or f"http://{host}:{settings.http_port}").rstrip("/")
 
 
 def ask(url: str, method: str, path: str, *, query: Mapping[str, str] | None = None, body: object = None) -> Any:  # noqa: ANN401 - JSON
@@ -51,4 +56,5 @@ def _reason(answer: "httpx.Response") -> str:
         problem = answer.json()
     except ValueError:
         return f"HTTP {answer.status_code}"
-    return str(problem.get("detail") or problem.get("title")) if isinstance(problem, dict) else str(problem)
+    said = problem.get("detail") or problem.get("title") if isinstance(problem, dict) else problem
+    return printable(str(said))

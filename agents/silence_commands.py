@@ -3,18 +3,32 @@
 import getpass
 import os
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import click
 
 from agents.api_client import address_of, ask
+from agents.letter_text import printable
 from streams.rules_matchers import MatcherError, parse
 from streams.rules_yaml import duration
 from streams.settings import Settings, SettingsError
 
 PATH: Final = "/api/v1/silences"
-_at_url: Final = click.option("--url", envvar="URL", default="", help="address of the gateway")
+_at_url: Final = click.option("--url", envvar="GATEWAY_URL", default="", help="address of the gateway")
+
+
+def _user() -> str:
+    """Who asks: the name, or in a container, where the user may have none, the number."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
+def _say(line: str) -> None:
+    """One line; senders wrote parts of it, so nothing in it steers the terminal."""
+    click.echo(printable(line))
 
 
 def _ask(url: str, method: str, path: str, **more: Any) -> Any:  # noqa: ANN401 - JSON
@@ -33,12 +47,12 @@ def silence() -> None:
 def _body(chosen: dict[str, Any]) -> dict[str, Any]:
     try:
         matchers = [matcher for text in chosen["matchers"] for matcher in parse(text)]
-        starts_at = _moment(chosen["start"]) if chosen["start"] else datetime.now(UTC)
-        ends_at = _moment(chosen["end"]) if chosen["end"] else starts_at + duration(chosen["duration"])
-        until = _moment(chosen["until"]) if chosen["until"] else None
-        remind = int(duration(chosen["remind"]).total_seconds()) if chosen["remind"] else None
-    except (MatcherError, ValueError) as error:
-        raise click.ClickException(str(error)) from error
+        starts_at = _moment(chosen, "start") if chosen["start"] else datetime.now(UTC)
+        ends_at = _moment(chosen, "end") if chosen["end"] else starts_at + _length(chosen, "duration")
+        until = _moment(chosen, "until") if chosen["until"] else None
+        remind = int(_length(chosen, "remind").total_seconds()) if chosen["remind"] else None
+    except (MatcherError, OverflowError) as error:
+        raise click.ClickException(printable(str(error))) from error
     if (until is None) != (not chosen["every"]):
         raise click.ClickException("--every and --until go together")
     recurrence = {"rule": chosen["every"], "zone": chosen["zone"], "until": until} if until else None
@@ -54,9 +68,21 @@ def _body(chosen: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _moment(text: str) -> datetime:
-    at = datetime.fromisoformat(text)
-    return at if at.tzinfo is not None else at.astimezone()
+def _moment(chosen: dict[str, Any], option: str) -> datetime:
+    try:
+        at = datetime.fromisoformat(chosen[option])
+        return at if at.tzinfo is not None else at.astimezone()
+    except (ValueError, OverflowError) as error:
+        said = f"--{option} {chosen[option]} is not a moment: write it like 2027-01-31T18:00 or 2027-01-31T18:00+01:00"
+        raise click.ClickException(said) from error
+
+
+def _length(chosen: dict[str, Any], option: str) -> timedelta:
+    try:
+        return duration(chosen[option])
+    except ValueError as error:
+        said = f"--{option} {chosen[option]} is not a length of time: write it like 30m, 2h or 1h30m"
+        raise click.ClickException(said) from error
 
 
 def _options(command: Callable[..., None]) -> Callable[..., None]:
@@ -67,7 +93,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
             click.option("--start", default="", help="when it begins, in ISO 8601; now if left out"),
             click.option("--end", default="", help="when it ends, instead of --duration"),
             click.option("--comment", "-c", default="", help="why"),
-            click.option("--author", "-a", default=getpass.getuser, help="who; by default the user"),
+            click.option("--author", "-a", default=_user, help="who; by default the user"),
             click.option("--every", default="", help="calendar rule by which it comes back, as FREQ=WEEKLY;BYDAY=SU"),
             click.option("--until", default="", help="last moment that it comes back"),
             click.option("--zone", default="UTC", show_default=True, help="time zone of the calendar rule"),
@@ -87,7 +113,7 @@ def add(url: str, **chosen: Any) -> None:  # noqa: ANN401 - the options
     if not chosen["comment"]:
         raise click.ClickException("say why: --comment")
     made = _ask(url, "POST", PATH, body=_body(chosen))
-    click.echo(made["id"])
+    _say(made["id"])
 
 
 @silence.command("preview")
@@ -95,11 +121,11 @@ def add(url: str, **chosen: Any) -> None:  # noqa: ANN401 - the options
 def preview(url: str, **chosen: Any) -> None:  # noqa: ANN401 - the options
     """Show whom such a silence would mute; nothing is stored."""
     found = _ask(url, "POST", f"{PATH}/preview", body=_body(chosen))
-    click.echo(f"{found['alert_count']} firing alerts, {found['incident_count']} open incidents")
+    _say(f"{found['alert_count']} firing alerts, {found['incident_count']} open incidents")
     for one in found["incidents"]:
-        click.echo(f"  incident {one['id']}  {one['muted']} of {one['firing']} alerts  {one['title']}")
+        _say(f"  incident {one['id']}  {one['muted']} of {one['firing']} alerts  {one['title']}")
     for one in found["alerts"]:
-        click.echo(f"  alert {one['fingerprint']}  {_labels(one['labels'])}")
+        _say(f"  alert {one['fingerprint']}  {_labels(one['labels'])}")
 
 
 @silence.command("list")
@@ -110,7 +136,7 @@ def list_silences(url: str, expired: bool) -> None:  # noqa: FBT001 - click pass
     wanted = ("expired",) if expired else ("active", "pending")
     for one in _ask(url, "GET", PATH):
         if one["state"] in wanted:
-            click.echo(f"{one['id']}  {one['state']:7}  until {one['ends_at']}  {_conditions(one)}  {one['comment']}")
+            _say(f"{one['id']}  {one['state']:7}  until {one['ends_at']}  {_conditions(one)}  {one['comment']}")
 
 
 @silence.command("show")
@@ -119,13 +145,13 @@ def list_silences(url: str, expired: bool) -> None:  # noqa: FBT001 - click pass
 def show(url: str, silence_id: str) -> None:
     """Show one silence and who changed it."""
     one = _ask(url, "GET", f"{PATH}/{silence_id}")
-    click.echo(f"{one['id']}  {one['state']}")
-    click.echo(f"  {_conditions(one)}")
-    click.echo(f"  from {one['starts_at']} until {one['ends_at']}, by {one['created_by']}: {one['comment']}")
+    _say(f"{one['id']}  {one['state']}")
+    _say(f"  {_conditions(one)}")
+    _say(f"  from {one['starts_at']} until {one['ends_at']}, by {one['created_by']}: {one['comment']}")
     if one["recurrence"]:
-        click.echo(f"  comes back by {one['recurrence']['rule']} ({one['recurrence']['zone']}) until {one['over_at']}")
+        _say(f"  comes back by {one['recurrence']['rule']} ({one['recurrence']['zone']}) until {one['over_at']}")
     for entry in _ask(url, "GET", f"{PATH}/{silence_id}/audit"):
-        click.echo(f"  {entry['at']}  {entry['action']} by {entry['actor']}")
+        _say(f"  {entry['at']}  {entry['action']} by {entry['actor']}")
 
 
 @silence.command("expire")
@@ -134,8 +160,8 @@ def show(url: str, silence_id: str) -> None:
 def expire(url: str, silence_ids: Sequence[str]) -> None:
     """End silences now."""
     for silence_id in silence_ids:
-        one = _ask(url, "POST", f"{PATH}/{silence_id}/expire", query={"by": getpass.getuser()})
-        click.echo(f"{one['id']}  {one['state']}")
+        one = _ask(url, "POST", f"{PATH}/{silence_id}/expire", query={"by": _user()})
+        _say(f"{one['id']}  {one['state']}")
 
 
 @click.command()
@@ -145,13 +171,13 @@ def explain(url: str, fingerprint: str) -> None:
     """Tell one alert's story: what came, what was decided, who was told, and what happens next."""
     story = _ask(url, "GET", f"/api/v1/alerts/{fingerprint}/explain")
     alert = story["alert"]
-    click.echo(f"{alert['summary'] or alert['fingerprint']}  {_labels(alert['labels'])}")
-    click.echo(f"It is {alert['status']} and {story['standing']['state']}; {_receivers(story['receivers'])}.")
+    _say(f"{alert['summary'] or alert['fingerprint']}  {_labels(alert['labels'])}")
+    _say(f"It is {alert['status']} and {story['standing']['state']}; {_receivers(story['receivers'])}.")
     for line in story["lines"]:
-        click.echo(f"  {line['at'][:19].replace('T', ' ')}  {line['text']}")
-    click.echo("Next:")
+        _say(f"  {line['at'][:19].replace('T', ' ')}  {line['text']}")
+    _say("Next:")
     for one in story["next"]:
-        click.echo(f"  {(one['at'] or 'no time')[:19].replace('T', ' '):19}  {one['text']}")
+        _say(f"  {(one['at'] or 'no time')[:19].replace('T', ' '):19}  {one['text']}")
 
 
 def _receivers(names: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import uuid
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -11,11 +12,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from agents.__main__ import main
+from agents.api_client import address_of
 from agents.rules.incident import GroupState
 from agents.rules.notify_log import Pending, Told
 from sinks import config_rows
 from streams import codec, keys
 from streams.records import IncidentStatus, Kind, Severity
+from streams.settings import Settings
 from tests.web.rows import add_alert, add_incident, add_task
 from tests.web.test_alertmanager_api import stored
 
@@ -201,12 +204,56 @@ async def test_the_command_line_tells_the_same_and_manages_silences(client: http
         (("service=~(", "-c", "x"), "refused"),
         (("service=~.*", "-c", "x"), "must not match the empty string"),
         (("service=chat",), "say why"),
-        (("service=chat", "-c", "x", "-d", "soon"), "soon"),
+        (("service=chat", "-c", "x", "-d", "1.5h"), "--duration 1.5h is not a length of time: write it like 30m"),
+        (("service=chat", "-c", "x", "--remind", "soon"), "--remind soon is not a length of time"),
+        (("service=chat", "-c", "x", "--end", "soon"), "--end soon is not a moment: write it like"),
+        (("service=chat", "-c", "x", "--start", "0001-01-01"), "--start 0001-01-01 is not a moment"),
+        (("service=chat", "-c", "x", "--start", "9999-12-31T23:59Z"), "out of range"),
         (("service=chat", "-c", "x", "--every", "FREQ=DAILY"), "go together"),
     ):
         answer = await run("silence", "add", *wrong, url)
         assert answer.exit_code == 1
         assert reason in answer.output
+
+
+async def test_what_senders_write_does_not_steer_the_terminal(client: httpx.AsyncClient, conn: "Conn") -> None:
+    labels = {"alertname": "\x1b[2J\x1b]0;owned\x07", "service": "a\r\nb"}
+    await add_alert(conn, None, labels, **stored(labels))
+    url = f"--url={client.base_url}"
+    made = await run("silence", "add", 'service=~"a(.|\\n)*"', "-c", "\x1b[31mred", "-a", "\x9bada", url)
+    silence = made.output.split()[-1]
+    answers = [
+        await run("explain", keys.fingerprint(labels), url),
+        await run("silence", "preview", 'service=~"a(.|\\n)*"', url),
+        await run("silence", "list", url),
+        await run("silence", "show", silence, url),
+        await run("silence", "add", 'service=~"\x1b("', "-c", "x", url),
+    ]
+    assert [answer.exit_code for answer in answers] == [0, 0, 0, 0, 1]
+    for answer in answers:
+        assert not set(answer.output) & {"\x1b", "\x9b", "\x07", "\r"}
+    assert r"\x1b]0;owned\x07" in answers[0].output
+
+
+async def test_a_user_without_a_name_may_silence(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 4_123_456)
+    monkeypatch.setenv("GATEWAY_URL", str(client.base_url))
+    made = await run("silence", "add", "service=chat", "-c", "x")
+    assert made.exit_code == 0, made.output
+    silence = made.output.split()[-1]  # after what the gateway logs
+    ended = await run("silence", "expire", silence)
+    assert ended.exit_code == 0, ended.output
+    assert "expired by uid 4123456" in (await run("silence", "show", silence)).output
+
+
+def test_the_gateway_is_asked_itself_and_not_at_the_address_of_the_page(tmp_path: Path) -> None:
+    settings = Settings(data_dir=str(tmp_path), http_port=8081, external_url="https://door.example.org")
+    assert address_of(settings, "") == "http://127.0.0.1:8081"
+    (tmp_path / "endpoints.json").write_text('{"http": "http://127.0.0.1:9999"}')
+    assert address_of(settings, "") == "http://127.0.0.1:9999"
+    assert address_of(settings, "http://a/") == "http://a"
 
 
 async def test_a_gateway_that_does_not_answer_is_named() -> None:
