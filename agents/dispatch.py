@@ -19,7 +19,7 @@ import structlog
 from agents.admission import Admission
 from agents.rules import retry
 from agents.rules.limits import STALE
-from agents.targets import PER_TARGET, Target, Targets
+from agents.targets import Target, Targets
 from sinks import digest_rows, target_rows, task_rows
 from sinks.outcome import Failed, Outcome, Reason, RetryLater, Sent
 from sinks.postgres import TRANSIENT
@@ -124,7 +124,7 @@ class Dispatcher:
             failing = self._targets.failing()
             detail = f"failing: {', '.join(failing)}" if failing else ""
             self._health.set("targets", ok=not failing, detail=detail, required=False)
-            untold |= {state.target: state for state in self._targets.news()}
+            untold |= {state.target: state for state in self._targets.news(time.monotonic())}
             try:
                 async with self._pool.acquire(timeout=2) as conn:
                     await task_rows.renew(conn, self._owner, LEASE, list(self._held))
@@ -159,9 +159,8 @@ class Dispatcher:
         self._hints.clear()
         async with self._pool.acquire(timeout=2) as conn:
             claimed = await task_rows.claim(
-                conn, self._owner, None, LEASE, free, ids,
-                skip=self._targets.closed(), per_target=PER_TARGET, free=self._targets.free(),
-            )  # fmt: skip
+                conn, self._owner, None, LEASE, free, ids, targets=self._targets.room(), hosts=self._targets.host_room()
+            )
         self._health.set("postgres", ok=True)
         for task in await self._admission.admitted(claimed):
             self._start(task)
@@ -170,7 +169,7 @@ class Dispatcher:
         self._held[task.id] = task
         self._idle.clear()
         target = self._targets.of(task.target, task.channel)
-        target.held += 1
+        self._targets.hold(target)
         sending = asyncio.create_task(self._deliver(task, target))
         self._sending.add(sending)
         sending.add_done_callback(self._sending.discard)
@@ -180,7 +179,7 @@ class Dispatcher:
         if not self._stopping:
             began = time.monotonic()
             outcome = await self._sent(task)
-            target.heard(outcome)
+            self._targets.heard(target, outcome)
             metrics.notification_seconds.labels(task.channel).observe(time.monotonic() - began)
         self._done.append((task, outcome))
         self._some_done.set()
@@ -214,7 +213,7 @@ class Dispatcher:
             self._some_done.set()
         for task, _ in done:
             self._held.pop(task.id, None)
-            self._targets.of(task.target, task.channel).held -= 1
+            self._targets.release(task.target)
         if not self._held:
             self._idle.set()
         self._report(done, endings, retries)

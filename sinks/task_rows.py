@@ -6,7 +6,7 @@ whose own clock is wrong neither steals nor delays; tests pass `now` instead.
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -33,17 +33,18 @@ ON CONFLICT DO NOTHING
 """
 
 # Leases tasks that are due, or whose lease ran out, to one owner. Of one incident
-# and target only the earliest unfinished task may go, and of one target only a
-# few at a time, the most urgent first; `ready` asks again for what another owner
+# and target only the earliest unfinished task may go, and of one target and of
+# one host only a few at a time, the most urgent first; `ready` asks again for what another owner
 # may just have changed.
 _CLAIM: Final = """
 WITH clock AS MATERIALIZED (SELECT coalesce($2::timestamptz, clock_timestamp()) AS now),
 near AS (
-    SELECT mine.id, mine.target, mine.urgency, mine.due_at FROM notification_tasks mine, clock
+    SELECT mine.id, mine.target, split_part(mine.target, '/', 3) AS host, mine.urgency, mine.due_at
+    FROM notification_tasks mine, clock
     WHERE ((mine.state = 'due' AND mine.due_at <= clock.now)
             OR (mine.state = 'sending' AND mine.lease_until < clock.now))
         AND ($5::uuid[] IS NULL OR mine.id = ANY($5))
-        AND mine.target <> ALL($6::text[])
+        AND mine.target <> ALL($6::text[]) AND split_part(mine.target, '/', 3) <> ALL($10::text[])
         AND NOT EXISTS (
             SELECT FROM notification_tasks earlier
             WHERE earlier.incident_id = mine.incident_id AND earlier.target = mine.target
@@ -52,11 +53,16 @@ near AS (
                     < (mine.decision, mine.receiver, mine.integration))
     ORDER BY mine.urgency, mine.due_at LIMIT $4 * 8
 ),
-placed AS (SELECT id, row_number() OVER (PARTITION BY target ORDER BY urgency, due_at) AS place FROM near),
-ready AS (
-    SELECT mine.id FROM notification_tasks mine JOIN placed USING (id)
-        LEFT JOIN unnest($8::text[], $9::int[]) AS known(target, free) ON known.target = mine.target, clock
+placed AS (SELECT near.*, row_number() OVER (PARTITION BY target ORDER BY urgency, due_at) AS place FROM near),
+hosted AS (
+    SELECT id, host, row_number() OVER (PARTITION BY host ORDER BY urgency, due_at) AS place
+    FROM placed LEFT JOIN unnest($8::text[], $9::int[]) AS known(target, free) USING (target)
     WHERE placed.place <= coalesce(known.free, $7)
+),
+ready AS (
+    SELECT mine.id FROM notification_tasks mine JOIN hosted USING (id)
+        LEFT JOIN unnest($12::text[], $13::int[]) AS known(host, free) ON known.host = hosted.host, clock
+    WHERE hosted.place <= coalesce(known.free, $11)
         AND ((mine.state = 'due' AND mine.due_at <= clock.now)
             OR (mine.state = 'sending' AND mine.lease_until < clock.now))
     ORDER BY mine.urgency, mine.due_at LIMIT $4
@@ -254,6 +260,27 @@ class Backlog:
     oldest_seconds: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What may be claimed of each of some: nothing of `closed`, of those in `free` so many, of others `usual`."""
+
+    closed: Sequence[str] = ()
+    free: Mapping[str, int] = field(default_factory=dict)
+    usual: int
+
+    def arguments(self) -> tuple[list[str], int, list[str], list[int]]:
+        """As the query takes them."""
+        return list(self.closed), self.usual, list(self.free), list(self.free.values())
+
+
+ROOMY: Final = Room(usual=1_000_000)
+
+
+def host_of(target: str) -> str:
+    """The host and port in a target's name, as the query that claims finds it; several targets may share it."""
+    return [*target.split("/", 3), "", ""][2]
+
+
 async def insert(conn: Connection, notices: Sequence[Notice], tasks: Sequence[Task]) -> None:
     """Write notices and their tasks, inside the transaction of the change that caused them."""
     if notices:
@@ -270,18 +297,12 @@ async def claim(
     limit: int,
     ids: Sequence[uuid.UUID] | None = None,
     *,
-    skip: Sequence[str] = (),
-    per_target: int = 4,
-    free: Mapping[str, int] = {},
+    targets: Room = ROOMY,
+    hosts: Room = ROOMY,
 ) -> list[Claimed]:
-    """Lease up to `limit` tasks that are due, of `ids` alone if given, of no target in `skip`.
-
-    Of a target in `free` as many as stand there at most, of any other `per_target`.
-    """
+    """Lease up to `limit` tasks that are due, of `ids` alone if given, where targets and their hosts have room."""
     wanted = list(ids) if ids is not None else None
-    rows = await conn.fetch(
-        _CLAIM, owner, now, lease, limit, wanted, list(skip), per_target, list(free), list(free.values())
-    )
+    rows = await conn.fetch(_CLAIM, owner, now, lease, limit, wanted, *targets.arguments(), *hosts.arguments())
     return [Claimed(**dict(row)) for row in rows]
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from agents.admission import Admission
 from agents.channels import Versions
-from agents.dispatch import Dispatcher, Send
-from agents.targets import PER_TARGET
+from agents.dispatch import PLACES, Dispatcher, Send
+from agents.targets import PER_HOST, PER_TARGET
 from sinks import config_rows, target_rows
 from sinks.message import read_notice
 from sinks.outcome import Failed, Outcome, Reason, RetryLater, Sent
@@ -159,6 +159,34 @@ async def test_a_target_that_hangs_holds_only_its_own_places(conn: asyncpg.Conne
     async with start(channel):
         await until(well_sent)
         assert hanging <= PER_TARGET
+        free.set()
+        await until(all_in(conn, "sent"))
+
+
+async def test_a_host_that_hangs_holds_only_its_own_places_however_many_targets_it_has(
+    conn: asyncpg.Connection, start: Start
+) -> None:
+    for n in range(PLACES + 20):
+        await task(conn, await incident(conn), made_at=now() - timedelta(minutes=1), target=f"smtp://hangs:25/{n % 40}")
+    well = await task(conn, await incident(conn), made_at=now(), target="http://well")
+    sent: list[uuid.UUID] = []
+    hanging = 0
+    free = asyncio.Event()
+
+    async def channel(one: Claimed) -> Outcome:
+        nonlocal hanging
+        if one.target != "http://well":
+            hanging += 1
+            await free.wait()
+        sent.append(one.id)
+        return Sent()
+
+    async def well_sent() -> bool:
+        return sent == [well]
+
+    async with start(channel):
+        await until(well_sent)
+        assert hanging <= PER_HOST
         free.set()
         await until(all_in(conn, "sent"))
 

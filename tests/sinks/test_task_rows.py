@@ -6,7 +6,7 @@ from datetime import timedelta
 import asyncpg
 
 from sinks import task_rows
-from sinks.task_rows import Ending, Retry
+from sinks.task_rows import Ending, Retry, Room
 from tests.sinks.outbox import MADE_AT, incident, task
 
 SECOND = timedelta(seconds=1)
@@ -79,11 +79,23 @@ async def test_one_incident_and_target_is_told_in_order(conn: asyncpg.Connection
 async def test_hinted_ids_skipped_targets_and_the_share_of_a_target_are_respected(conn: asyncpg.Connection) -> None:
     many = [await task(conn, await incident(conn), target="http://many") for _ in range(6)]
     lone = await task(conn, await incident(conn), target="http://lone")
-    assert await task_rows.claim(conn, "a", NOW, LEASE, 10, [lone], skip=["http://lone"]) == []
+    assert await task_rows.claim(conn, "a", NOW, LEASE, 10, [lone], targets=Room(closed=["http://lone"], usual=4)) == []
     [hinted] = await task_rows.claim(conn, "a", NOW, LEASE, 10, [many[5]])
     assert hinted.id == many[5]
-    claimed = await task_rows.claim(conn, "a", NOW, LEASE, 10, per_target=2)
+    claimed = await task_rows.claim(conn, "a", NOW, LEASE, 10, targets=Room(usual=2))
     assert sorted(one.target for one in claimed) == ["http://lone", "http://many", "http://many"]
+
+
+async def test_targets_of_one_host_share_its_places_and_leave_none_unused(conn: asyncpg.Connection) -> None:
+    for n in range(12):
+        await task(conn, await incident(conn), target=f"smtp://relay:25/{n // 4}", urgency=n // 4)
+    lone = await task(conn, await incident(conn), target="http://lone/")
+    targets = Room(usual=3)
+    closed, some = Room(closed=["relay:25"], usual=4), Room(free={"relay:25": 5}, usual=4)
+    [only] = await task_rows.claim(conn, "a", NOW, LEASE, 10, targets=targets, hosts=closed)
+    assert only.id == lone
+    claimed = await task_rows.claim(conn, "a", NOW, LEASE, 10, targets=targets, hosts=some)
+    assert sorted(one.target for one in claimed) == ["smtp://relay:25/0"] * 3 + ["smtp://relay:25/1"] * 2
 
 
 async def test_the_most_urgent_go_first(conn: asyncpg.Connection) -> None:
