@@ -9,6 +9,7 @@ import msgspec
 
 from streams.records import Silence
 from streams.rules_matchers import Matcher, in_order
+from streams.rules_pattern_set import PatternSet
 
 CACHED: Final = 200_000
 """Label sets whose silences are remembered until some silence changes."""
@@ -129,6 +130,7 @@ class Silences:
         self._at: dict[Condition, tuple[Alternative, ...]] = {}
         self._anywhere: tuple[Alternative, ...] = ()
         self._found: dict[str, tuple[str, ...]] = {}
+        self._by_pattern: dict[str, tuple[PatternSet, list[Alternative]]] | None = None
         self._add(items)
 
     def after(self, changed: Iterable[Silence], gone: Iterable[str] = ()) -> "Silences":
@@ -161,7 +163,11 @@ class Silences:
 
     def _matching(self, labels: Mapping[str, str]) -> tuple[str, ...]:
         near = [one for item in labels.items() for one in self._at.get(item, ())]
-        held = {key for key, one in (*near, *self._anywhere) if all(matcher.matches(labels) for matcher in one)}
+        if self._by_pattern is None:
+            self._by_pattern = _by_pattern(self._anywhere)
+        for name, (patterns, alternatives) in self._by_pattern.items():
+            near += alternatives if not name else [alternatives[at] for at in patterns.matching(labels.get(name, ""))]
+        held = {key for key, one in near if all(matcher.matches(labels) for matcher in one)}
         return tuple(sorted(held))
 
     def _add(self, items: Iterable[Silence]) -> None:
@@ -178,3 +184,14 @@ class Silences:
                     anywhere.append((silence.id, one))
         self._at.update({place: (*self._at.get(place, ()), *found) for place, found in near.items()})
         self._anywhere = (*self._anywhere, *anywhere)
+
+
+def _by_pattern(anywhere: Iterable[Alternative]) -> dict[str, tuple[PatternSet, list[Alternative]]]:
+    """Alternatives by the label of their first expression; those without any under no name."""
+    found: dict[str, tuple[list[str], list[Alternative]]] = {}
+    for alternative in anywhere:
+        first = next((matcher for matcher in alternative[1] if matcher.op == "=~"), None)
+        patterns, alternatives = found.setdefault(first.name if first is not None else "", ([], []))
+        patterns.append(first.value if first is not None else "")
+        alternatives.append(alternative)
+    return {name: (PatternSet(patterns), alternatives) for name, (patterns, alternatives) in found.items()}

@@ -163,3 +163,13 @@ def test_the_index_finds_what_asking_each_one_finds(changes: Any, gone: set[int]
     expected = tuple(sorted(key for key, one in left.items() if rule.matches(rule.sets_of(one), labels)))
     assert found.muting(labels, T0, key="k") == expected
     assert found.muting(labels, T0, key="k") == expected
+
+
+def test_many_expressions_asked_at_once_find_what_each_finds_alone() -> None:
+    patterns = [f"svc{n}|.*x{n}" for n in range(60)] + ["", ".*", "é+", "(?i)SVC7", r"svc\d"]
+    known = [silence(("a", "=~", pattern), ("b", "!=", "no"), name=f"{at:02}") for at, pattern in enumerate(patterns)]
+    found = Silences(known)
+    for value in ("svc7", "SVC7", "x59", "yyx5", "", "éé", "svc5x", "other", "svc59 x3"):
+        for labels in ({"a": value}, {"a": value, "b": "no"}, {"b": value}):
+            alone = tuple(one.id for one in known if rule.matches(rule.sets_of(one), labels))
+            assert found.muting(labels, T0) == alone
