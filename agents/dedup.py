@@ -102,8 +102,12 @@ class AlertsPartition(Partition):
             elif pulse.offset < 0:
                 self.retell.add(identity)
                 self.deadlines.push(watermark, _TELL, identity)
-            if pulse.firing and _state.decode(view.tables[ALERT_TABLE][identity]).config_version < config_version:
+            if not pulse.firing:
+                continue
+            routed_by = _state.decode(view.tables[ALERT_TABLE][identity]).config_version
+            if routed_by < config_version:
                 self.deadlines.push(watermark, _ROUTE, identity)
+                self.versions.add(routed_by)
         self.dirty = {identity: first for first, identity in sorted(dirty)}
         return self
 
@@ -482,6 +486,7 @@ class DedupWork:
             by_timeout=by_timeout,
             reached=self._receivers_of(state) if ref not in state.groups else (),
             again=self._retelling,
+            config_version=state.config_version,
         )
         self._told.setdefault(keys.partition_of(ref.group, self.logic.settings.partitions), []).append(told)
 

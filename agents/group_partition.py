@@ -43,7 +43,9 @@ class InputsPartition(Partition):
         for key in view.tables[MEMBERS]:
             self.members_of.setdefault(key.partition(":")[0], set()).add(key)
         for key, value in view.tables[GROUPS].items():
-            arm(self.deadlines, key, decode_group(value))
+            group = decode_group(value)
+            arm(self.deadlines, key, group)
+            self.versions.add(group.config_version)
         arm_reminders(self.deadlines, self.suppressor.silences.known.values())
         return self
 

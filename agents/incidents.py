@@ -30,9 +30,12 @@ class IncidentsLogic:
 
     async def prepare(self, records: Sequence[InputsRecord]) -> None:
         """Fetch the configuration versions that the records name."""
+        named = {record.version for record in records if type(record) is ConfigChanged}
         for record in records:
-            if type(record) is ConfigChanged and record.version not in self.configs:
-                await self._fetch(record.version)
+            if type(record) is InputBatch:
+                named.update(item.config_version for item in record.items)
+        for version in sorted(named - self.configs.keys()):
+            await self._fetch(version)
 
     def size(self, record: InputsRecord) -> int:
         """Items in a record."""
@@ -92,10 +95,7 @@ class IncidentsLogic:
             [row for work in works for row in work.links()],
         )
 
-    def route_of(self, route_id: str, version: int) -> Route:
-        """The route of a group, which may be of a version that this partition has not applied yet."""
-        route = self.configs[version].route_by_id(route_id)
-        if route is not None:
-            return route
-        others = (self.configs[known].route_by_id(route_id) for known in sorted(self.configs, reverse=True))
-        return next((other for other in others if other is not None), self.configs[version].route)
+    def route_of(self, route_id: str, version: int, found_in: int) -> Route:
+        """The route of a group by the rules in force; where they have it no more, or not yet, by those that had it."""
+        route = self.configs[version].route_by_id(route_id) or self.configs[found_in].route_by_id(route_id)
+        return route if route is not None else self.configs[version].route

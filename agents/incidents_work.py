@@ -142,7 +142,7 @@ class IncidentsWork:
             for key in sorted({*self.partition.view.tables[GROUPS], *self._groups}):
                 group = self._group(key)
                 if group is not None:
-                    route = self.logic.route_of(group.route, version)
+                    route = self.logic.route_of(group.route, version, group.config_version)
                     after = grouping.reloaded(group, self._members_of(key), route, now=self._now)
                     after = msgspec.structs.replace(after, revision=group.revision + 1)
                     self._put_group(key, after, visible=False)
@@ -150,14 +150,17 @@ class IncidentsWork:
     def _change(self, change: MemberChange, log_id: str) -> None:
         group, member = self._group(change.group), self._member(change.group, change.identity)
         body = codec.decode_body(change.body)
-        route = self.logic.route_of(change.route, self._config_version)
+        # What left a group, or ends in one that it left, was routed by rules that need not have that group's route.
+        stays = change.change in (Change.FIRED, Change.CHANGED)
+        found_in = change.config_version if group is None or stays else group.config_version
+        route = self.logic.route_of(change.route, self._config_version, found_in)
         applied = incident.apply(
-            group, member, change, body, log_id=log_id, receiver=route.receiver, config_version=self._config_version,
+            group, member, change, body, log_id=log_id, receiver=route.receiver, config_version=found_in,
             reopen_window=self.logic.settings.reopen_within, now=self._now, strict=self._strict,
         )  # fmt: skip
         if applied is None:
             return
-        after = applied.group
+        after = msgspec.structs.replace(applied.group, config_version=found_in)
         if applied.member is not None:
             after = grouping.joined(after, applied.member, route, now=self._now, strict=self._strict)
         self._put_group(change.group, after)
@@ -193,7 +196,7 @@ class IncidentsWork:
                 self._drop(key)
 
     def _flush(self, key: str, group: GroupState) -> None:
-        route = self.logic.route_of(group.route, self._config_version)
+        route = self.logic.route_of(group.route, self._config_version, group.config_version)
         config = self.logic.configs[self._config_version]
         made = flushes.flush(
             key,
@@ -233,7 +236,7 @@ class IncidentsWork:
             if group is None or not muted:
                 continue
             config = self.logic.configs[self._config_version]
-            route = self.logic.route_of(group.route, self._config_version)
+            route = self.logic.route_of(group.route, self._config_version, group.config_version)
             receiver = config.receivers.get(silence.remind_to) or self._receiver(route)
             done = reminders.remind(
                 key, group, [one for one in self._members_of(key) if one.identity in muted], silence,
@@ -260,7 +263,7 @@ class IncidentsWork:
         if group is None:
             return
         key = f"{outcome.receiver}/{outcome.integration}"
-        route = self.logic.route_of(group.route, self._config_version)
+        route = self.logic.route_of(group.route, self._config_version, group.config_version)
         waiting = group.pending.get(key)
         late = waiting is not None and outcome.finished_at > waiting.at + route.group_interval
         after = grouping.heard(

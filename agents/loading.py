@@ -122,12 +122,15 @@ class Loader:
         await self.prepare(view.mark.config_version)
         self.tables.views[number] = view
         make = AlertsPartition.over if self.topic == ALERTS else InputsPartition.over
-        self.partitions[number] = make(
+        partition = make(
             view,
             pg_applied=progress.applied,
             config_version=view.mark.config_version,
             watermark=view.mark.watermark,
         )
+        for version in sorted(partition.versions):
+            await self.prepare(version)
+        self.partitions[number] = partition
 
     def _usable(self, view: View, progress: Progress, first: int) -> bool:
         behind = progress.applied - view.offset

@@ -65,6 +65,8 @@ class Partition:
     config_version: int
     watermark: datetime
     deadlines: Deadlines = field(default_factory=Deadlines)
+    versions: set[int] = field(default_factory=set)
+    """Versions of the rules that what was loaded names, beside the one in force."""
     tick_sent: bool = False
 
     @property

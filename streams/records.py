@@ -168,6 +168,7 @@ class MemberChange(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     belongs to now. `revision` grows with every change of the alert; the group ignores what is
     not newer than what it has. `cause` is the position's offset on `alerts`
     and `index` the item in that record. `accepted_at` is when intake had it.
+    `config_version` is that of the rules whose routes led to the alert's present groups.
     `again`: it was told on an earlier log already, which may have been lost unread.
     """
 
@@ -190,6 +191,7 @@ class MemberChange(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     by_timeout: bool = False
     reached: tuple[str, ...] = ()
     again: bool = False
+    config_version: int = 0
 
 
 class InputBatch(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="inputs"):

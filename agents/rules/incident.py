@@ -23,6 +23,7 @@ class GroupState(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag
 
     `firing` counts firing members by severity, worst first. `revision` grows
     with every change and never repeats; `decision` counts notify decisions.
+    `config_version` is that of the rules in which `route` was found last.
     `incident_id` is empty while no alert of the group has fired. Since the group
     came to be it was flushed or not; `flushed_revision` is its revision then, and
     tells which members that flush saw. `failed` and `held_up` are of the last

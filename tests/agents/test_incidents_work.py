@@ -20,6 +20,7 @@ from sinks.task_rows import Task
 from streams import codec, keys
 from streams.records import Alert, Change, ConfigChanged, IncidentStatus, InputBatch, InputsRecord, Outcome, Severity
 from streams.redis_tables import View
+from streams.rules_config import load
 from tests.agents.stage import Dedup, Incidents, alert, at, batch, cut, tick
 
 few = settings(max_examples=12, deadline=None, phases=(Phase.explicit, Phase.generate))
@@ -343,6 +344,49 @@ def test_an_end_that_a_lost_log_had_told_is_heard_by_those_who_know_the_alert_an
     unknown = Incidents(partitions=1)
     unknown.step(msgspec.structs.replace(fired, items=tuple(others)), again)
     assert items[0].identity not in {name for _, name in unknown.members}
+
+
+ROOT = "route: {receiver: root, group_wait: 1h"
+TAIL = "}\nreceivers: [{name: root}, {name: pager}]"
+PAGED = ", routes: [{receiver: pager, matchers: [service=api], group_wait: %s}]"
+RULES = {
+    1: load(ROOT + TAIL, version=1),
+    2: load(ROOT + PAGED % "10s" + TAIL, version=2),
+    3: load(ROOT + TAIL, version=3),
+    4: load(ROOT + PAGED % "20s" + TAIL, version=4),
+}
+
+
+@pytest.mark.parametrize("loaded", [{1, 2}, {1, 2, 3, 4}], ids=["no more than was named", "later ones too"])
+async def test_a_groups_route_depends_on_the_log_and_not_on_what_else_is_loaded(loaded: set[int]) -> None:
+    dedup = Dedup(configs=RULES, partitions=1)
+    dedup.step(ConfigChanged(version=2, announced_at=at(0)))
+    dedup.step(batch(alert("a")))
+    records = [codec.decode_inputs(one.value) for one in dedup.sent]
+    stage = Incidents(configs={number: RULES[number] for number in loaded - {2}}, partitions=1)
+
+    async def fetch(version: int) -> None:
+        stage.logic.configs[version] = RULES[version]
+
+    stage.logic._fetch = fetch
+    await stage.logic.prepare(records)
+    stage.step(*records)
+    [group] = stage.groups.values()
+    assert (group.receiver, group.next_flush_at, group.config_version) == ("pager", at(10), 2)
+    owner = InputsPartition.over(stage.view, pg_applied=0, config_version=1, watermark=at(0))
+    assert owner.versions == {2}, "the next owner must have these rules too"
+
+
+def test_a_group_whose_route_is_gone_keeps_it_until_its_alerts_have_left() -> None:
+    dedup = Dedup(configs=RULES, partitions=1)
+    dedup.step(ConfigChanged(version=2, announced_at=at(0)), batch(alert("a")))
+    stage = Incidents(configs=RULES, partitions=1)
+    stage.step(ConfigChanged(version=2, announced_at=at(0)), *(codec.decode_inputs(one.value) for one in dedup.sent))
+    stage.step(ConfigChanged(version=3, announced_at=at(1)))
+    for one in dedup.step(ConfigChanged(version=3, announced_at=at(1))):
+        stage.step(codec.decode_inputs(one.value))
+    versions = {group.receiver: group.config_version for group in stage.groups.values()}
+    assert versions == {"pager": 2, "root": 3}
 
 
 def test_a_member_change_that_is_not_newer_changes_nothing() -> None:

@@ -3,15 +3,19 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
 from agents.loading import LogLostError, _remembered
 from sinks import postgres
 from streams import codec
-from streams.records import AlertBatch, Change, Tick
+from streams.records import AlertBatch, Change, InputBatch, Tick
 from streams.redis_tables import FencedError
 from streams.settings import Settings
+from streams.topics import INPUTS
+from tests.agents.stage import Dedup, batch
+from tests.agents.stage import alert as ours
 from tests.agents.steps import World, alert, at, run_through
 
 
@@ -185,6 +189,29 @@ async def test_what_a_lost_log_held_unread_is_told_again_on_the_next_one(world: 
     await owner.step()
     await owner.close()
     assert not world.sent, "it is told once"
+
+
+async def test_rules_that_loaded_groups_were_routed_by_are_fetched_first(world: World) -> None:
+    stage = Dedup(partitions=1)
+    stage.step(batch(ours("a")))
+    [told] = stage.sent
+    told_by = codec.decode_inputs(told.value)
+    assert isinstance(told_by, InputBatch)
+    items = tuple(msgspec.structs.replace(item, config_version=2) for item in told_by.items)
+    world.topic, world.log = INPUTS, {0: [codec.encode(msgspec.structs.replace(told_by, items=items))]}
+    await applied(world, 1)
+    owner = await world.start()
+    fetched: list[int] = []
+
+    async def prepare(version: int) -> None:
+        assert 0 not in owner.partitions
+        fetched.append(version)
+
+    owner.loader.prepare = prepare
+    await owner.loader.load(set())
+    await owner.loader.load({0})
+    await owner.close()
+    assert fetched == [0, 2]
 
 
 async def test_a_second_owner_shuts_the_first_out(world: World) -> None:
