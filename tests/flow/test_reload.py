@@ -9,9 +9,9 @@ from tests.flow.world import RULES, Desk, System, alertmanager_alert, running, u
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
 
-NEW = (
-    RULES.replace("receiver: desk", "receiver: chat")
-    + """\
+NEW = RULES.replace("receiver: desk", "receiver: chat").replace(
+    "inhibit_rules:",
+    """\
   - name: chat
     slack_configs:
       - api_url_file: chat.secret
@@ -22,7 +22,7 @@ incidents:
   severities: {{SEV7: error}}
   kinds:
     - {{kind: cost, matchers: ['alertname=~"Slow.*"']}}
-"""
+inhibit_rules:""",
 )
 
 
