@@ -174,7 +174,7 @@ def of_error(error: Exception) -> Outcome:
     if isinstance(error, httpx.TooManyRedirects):
         return Failed(Reason.REDIRECTED, str(error))
     if isinstance(error, httpx.LocalProtocolError):
-        return Failed(Reason.BAD_NOTICE, str(error)[:_MAX_DETAIL])
+        return Failed(Reason.BAD_NOTICE, "a header has letters that may not stand there")
     return RetryLater(Reason.NETWORK, f"{type(error).__name__}: {error}"[:_MAX_DETAIL])
 
 

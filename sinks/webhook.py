@@ -22,7 +22,7 @@ def over(http: Http) -> Channel:
             body = webhook_body(telling.notice, options, telling.reason)
         return await http.told(
             Request(
-                url=options.get("url") or telling.target,
+                url=options["url"],
                 key=str(telling.id),
                 body=body,
                 options=options,

@@ -46,7 +46,7 @@ def http_options(node: Node, reader: Reader) -> dict[str, Any]:
         options["basic_auth"] = _basic(fields["basic_auth"], reader)
     if "authorization" in fields:
         options["authorization"] = _authorization(fields["authorization"], reader)
-    if token := one_secret(fields, "bearer_token", reader):
+    if token := header_secret(fields, "bearer_token", reader):
         options["authorization"] = f"Bearer {token}"
     if "http_headers" in fields:
         options["headers"] = list(_headers(fields["http_headers"], reader))
@@ -98,6 +98,12 @@ def one_secret(fields: dict[str, Node], key: str, reader: Reader) -> str:
     return inline.text() if inline is not None else ""
 
 
+def header_secret(fields: dict[str, Node], key: str, reader: Reader) -> str:
+    """The same of a secret that goes into a header."""
+    secret = one_secret(fields, key, reader).strip()
+    return _printable(secret, fields.get(f"{key}_file") or fields[key]) if secret else ""
+
+
 def url(node: Node, schemes: frozenset[str] = _WEB) -> str:
     """An address with a scheme and a host that may be told."""
     return address(node.filled(), node, schemes)
@@ -146,10 +152,7 @@ def _authorization(node: Node, reader: Reader) -> str:
     scheme = header_value(fields["type"]) if "type" in fields else "Bearer"
     if scheme.lower() == "basic":
         raise fields["type"].error("basic is another setting", "use basic_auth")
-    for key in ("credentials", "credentials_file"):
-        if key in fields:
-            header_value(fields[key])
-    credentials = one_secret(fields, "credentials", reader)
+    credentials = header_secret(fields, "credentials", reader)
     if not credentials:
         raise node.error("has no credentials", "give it `credentials` or `credentials_file`")
     return f"{scheme} {credentials}"
@@ -166,12 +169,15 @@ def _headers(node: Node, reader: Reader) -> Iterator[list[str]]:
             for value in fields[key].items() if key in fields else []:
                 yield [name, header_value(value)]
         for file in fields["files"].items() if "files" in fields else []:
-            yield [name, reader.secret_file(file)]
+            yield [name, _printable(reader.secret_file(file), file)]
 
 
 def header_value(node: Node) -> str:
     """Text that may stand in a header."""
-    value = node.filled()
+    return _printable(node.filled(), node)
+
+
+def _printable(value: str, node: Node) -> str:
     if not value.isascii() or not value.isprintable():
         raise node.error("must be printable ASCII", "remove line breaks and other letters")
     return value

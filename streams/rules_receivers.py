@@ -7,10 +7,11 @@ import msgspec
 
 from streams.rules_channels import CHANNELS, NOT_YET, Channel
 from streams.rules_files import Reader
-from streams.rules_http import address, http_options, one_secret, place_of
+from streams.rules_http import address, header_secret, http_options, one_secret, place_of
 from streams.rules_yaml import Node
 
 _TEMPLATED_SECRETS: Final = frozenset({"pagerduty", "opsgenie", "pushover"})
+_IN_HEADERS: Final = frozenset({("slack", "app_token"), ("opsgenie", "api_key")})
 _PUSHOVER: Final = "https://api.pushover.net/1/messages.json"
 _PARSE_MODES: Final = frozenset({"", "Markdown", "MarkdownV2", "HTML"})
 _VICTOROPS_OWN: Final = frozenset(
@@ -41,8 +42,7 @@ class Integration(msgspec.Struct, frozen=True):
 
     `options` are the channel's keys as the rules file writes them, with the defaults and what `global` says
     filled in, templates unrendered, durations in seconds, secrets included; beside them what
-    `streams.rules_http.http_options` made of `http_config`. `target` names the endpoint and is no secret,
-    except that a webhook's is its URL.
+    `streams.rules_http.http_options` made of `http_config`. `target` names the endpoint and is no secret.
     """
 
     channel: str
@@ -99,7 +99,8 @@ def _integration(node: Node, channel: Channel, index: int, shared: Options, read
             with reader.problems.noted():
                 options[key] = read(fields[key], reader)
     for key in channel.secrets:
-        if secret := one_secret(fields, key, reader):
+        read_secret = header_secret if (channel.name, key) in _IN_HEADERS else one_secret
+        if secret := read_secret(fields, key, reader):
             options[key] = secret
             if channel.name in _TEMPLATED_SECRETS and key in fields:
                 reader.template(fields[key])
@@ -118,7 +119,7 @@ def _webhook(node: Node, fields: dict[str, Node], options: Options, _shared: Opt
         raise node.error("has no url", "give it a `url`")
     if not options.get("max_alerts"):
         options.pop("max_alerts", None)
-    return _address(node, fields, options, "url")
+    return place_of(_address(node, fields, options, "url"))
 
 
 def _email(node: Node, _fields: dict[str, Node], options: Options, shared: Options, _reader: Reader) -> str:

@@ -57,7 +57,8 @@ async def test_each_task_is_sent_by_the_rules_of_its_version(pool: asyncpg.Pool,
     for version in (old, new, old):
         assert isinstance(await channels.send(claimed(version, memory='{"ts":"1"}')), Sent)
     assert [one.options["authorization"] for one in seen] == ["Bearer s1", "Bearer s2", "Bearer s1"]
-    assert [one.target.rpartition("/")[2] for one in seen] == ["old", "new", "old"]
+    assert [one.options["url"].rpartition("/")[2] for one in seen] == ["old", "new", "old"]
+    assert seen[0].target == seen[2].target != seen[1].target
     assert seen[0].memory == {"ts": "1"}
     assert "s1" not in repr(seen[0])
 

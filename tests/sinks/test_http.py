@@ -90,6 +90,13 @@ async def test_credentials_and_headers_are_sent_and_cookies_are_not_kept(http: H
     assert b"cookie" not in second
 
 
+async def test_a_header_that_cannot_be_sent_is_not_quoted(http: Http, server: Server) -> None:
+    outcome = await sent(http, server, authorization="Bearer CANARY\nmore")
+    assert (type(outcome), outcome.reason) == (Failed, Reason.BAD_NOTICE)
+    assert "CANARY" not in outcome.detail
+    assert server.requests == []
+
+
 @pytest.mark.parametrize("status", [307, 308])
 async def test_a_redirect_that_keeps_the_request_is_followed_without_secrets(
     http: Http, server: Server, status: int

@@ -102,10 +102,37 @@ def test_what_a_receiver_leaves_out_comes_from_global_and_from_alertmanagers_def
 
 
 def test_a_target_names_the_endpoint_without_its_secret(whole: RulesConfig) -> None:
-    targets = [one.target for one in whole.receivers["everyone"].integrations if one.channel != "webhook"]
+    targets = [one.target for one in whole.receivers["everyone"].integrations]
     assert len(set(targets)) == len(targets)
     assert not [target for target in targets if "secret" in target]
     assert channel(whole, "slack").target.startswith("https://hooks.slack.com/#")
+
+
+def test_a_webhook_s_target_tells_neither_path_nor_password_and_differs_with_them() -> None:
+    configs = ", ".join(f"{{url: 'https://u:pw@h.example:8/{path}?token=t0ken'}}" for path in ("s3cret", "s3cret", "x"))
+    config = load(f"route: {{receiver: a}}\nreceivers: [{{name: a, webhook_configs: [{configs}]}}]\n")
+    first, same, other = (one.target for one in config.receivers["a"].integrations)
+    assert first == same != other
+    assert first.startswith("https://h.example:8/#")
+    assert not [word for word in ("u:", "pw", "s3cret", "t0ken") if word in first]
+
+
+@pytest.mark.parametrize(
+    "channel",
+    [
+        "webhook_configs: [{url: 'http://h/', http_config: {authorization: {credentials_file: token}}}]",
+        "webhook_configs: [{url: 'http://h/', http_config: {bearer_token_file: token}}]",
+        "webhook_configs: [{url: 'http://h/', http_config: {http_headers: {X-Key: {files: [token]}}}}]",
+        "slack_configs: [{channel: c, app_token_file: token}]",
+        "opsgenie_configs: [{api_key_file: token}]",
+    ],
+)
+def test_a_file_whose_content_cannot_stand_in_a_header_is_refused_without_telling_it(channel: str) -> None:
+    text = f"route: {{receiver: a}}\nreceivers: [{{name: a, {channel}}}]\n"
+    with pytest.raises(ConfigError, match=r"line 2: .*must be printable ASCII") as refused:
+        load(text, files=Files({"token": "CANARY\nmore\n"}, {}))
+    assert "CANARY" not in str(refused.value)
+    load(text, files=Files({"token": "one-line\n"}, {}))
 
 
 def test_templates_in_the_file_are_known_with_their_lines(whole: RulesConfig) -> None:

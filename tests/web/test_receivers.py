@@ -7,6 +7,7 @@ import httpx
 
 from sinks import config_rows, target_rows
 from sinks.target_rows import TargetState
+from streams.rules_http import place_of
 from tests.web.rows import add_incident, add_task
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ async def test_a_receiver_shows_its_limit_its_queue_and_how_its_targets_answer(
     incident = await add_incident(conn, "Down")
     await add_task(conn, incident, 1, receiver="desk")
     sick = TargetState(
-        target="http://127.0.0.1:9/secret-path",
+        target=place_of("http://127.0.0.1:9/secret-path"),
         channel="webhook",
         failures=7,
         paused_for=timedelta(seconds=30),
