@@ -1,5 +1,6 @@
 """A rules file as others may see it: without our own part, secrets masked as Alertmanager masks them."""
 
+import re
 from collections.abc import Iterator
 from typing import Final
 from urllib.parse import urlsplit
@@ -18,6 +19,10 @@ _ALWAYS: Final = frozenset(
     }
 )  # fmt: skip
 _ADDRESSES: Final = frozenset({"proxy_url"})
+_LABELS: Final = frozenset(
+    {"match", "match_re", "source_match", "source_match_re", "target_match", "target_match_re"}
+)  # fmt: skip
+_USER_INFO: Final = re.compile(r"(?<=://)[^/?#\s]*@")
 _WEBHOOK: Final = "webhook_configs"
 
 
@@ -42,10 +47,17 @@ def _mask(node: yaml.Node, secrets: frozenset[str], channel: str, seen: set[int]
     if isinstance(node, yaml.SequenceNode):
         for item in node.value:
             _mask(item, secrets, channel, seen)
-    if not isinstance(node, yaml.MappingNode):
-        return
+    if isinstance(node, yaml.ScalarNode):
+        node.value = _USER_INFO.sub("", node.value, count=1)
+    if isinstance(node, yaml.MappingNode):
+        _mask_values(node, secrets, channel, seen)
+
+
+def _mask_values(node: yaml.MappingNode, secrets: frozenset[str], channel: str, seen: set[int]) -> None:
     for key, value in node.value:
         name = str(key.value)
+        if name in _LABELS:
+            continue
         if (channel == _WEBHOOK and name == "url") or name in _ADDRESSES:
             _hide_path(value)
         elif name in _ALWAYS or name in secrets:

@@ -148,6 +148,23 @@ def test_the_text_that_others_see_has_no_secret_and_nothing_of_ours(whole: Rules
     assert "incidents" not in shown
 
 
+def test_names_of_labels_are_shown_whatever_they_are_and_no_address_shows_its_user() -> None:
+    shown = load("""\
+route:
+  receiver: a
+  routes: [{match: {key: kept1}, match_re: {password: kept2}}]
+inhibit_rules: [{source_match: {credentials: kept3}, target_match_re: {secrets: kept4}, equal: [key]}]
+receivers:
+  - name: a
+    pagerduty_configs: [{routing_key: hidden1, url: 'https://u:hidden2@h.example.org/x'}]
+    slack_configs: [{api_url: 'https://s.example.org', title_link: 'https://hidden3@h.example.org/y?a@b'}]
+    webhook_configs: [{url: 'http://u:hidden4@h.example.org/hidden5', http_config: {proxy_url: 'http://hidden6@p:1'}}]
+""").original
+    assert "hidden" not in shown
+    for kept in ("kept1", "kept2", "kept3", "kept4", "https://h.example.org/x", "https://h.example.org/y?a@b"):
+        assert kept in shown
+
+
 def test_our_own_part_gives_severity_kind_and_channels() -> None:
     config = load(
         f"""{WHOLE}
