@@ -6,13 +6,14 @@ that all alerts share) and `external_url`. It can neither call functions nor rea
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 import jinja2
 import msgspec
 import structlog
 from jinja2 import nodes
 from jinja2.exceptions import SecurityError
+from jinja2.filters import do_round
 from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
@@ -23,6 +24,7 @@ from streams import metrics
 MAX_TEMPLATE: Final = 16_384
 MAX_OUTPUT: Final = 65_536
 MAX_TURNS: Final = 20_000
+_MAX_PRECISION: Final = 15
 _BUDGET: Final = "budget_of_turns"
 _SEEN: Final = frozenset(
     {
@@ -32,7 +34,7 @@ _SEEN: Final = frozenset(
 _FILTERS: Final = frozenset(
     {
         "abs", "capitalize", "count", "d", "default", "dictsort", "first", "float", "groupby", "int", "items", "last",
-        "length", "list", "lower", "map", "max", "min", "reject", "rejectattr", "reverse", "round", "select",
+        "length", "list", "lower", "map", "max", "min", "reject", "rejectattr", "reverse", "select",
         "selectattr", "sort", "string", "title", "trim", "truncate", "unique", "upper", "urlencode",
         "wordcount",
     }
@@ -81,6 +83,8 @@ def _charged(context: jinja2.runtime.Context, value: Any) -> Any:  # noqa: ANN40
 
 
 def _bounded(value: Any) -> Any:  # noqa: ANN401 - any value
+    if isinstance(value, list | tuple):
+        raise SecurityError("lists cannot be added")
     if isinstance(value, str) and len(value) > MAX_OUTPUT:
         raise SecurityError(f"a text of more than {MAX_OUTPUT} letters")
     return value
@@ -91,6 +95,27 @@ def _replace(text: str, old: str, new: str) -> str:
     if len(text) + text.count(old) * len(new) > MAX_OUTPUT:
         raise SecurityError(f"a text of more than {MAX_OUTPUT} letters")
     return text.replace(old, new)
+
+
+@jinja2.pass_context
+def _made(context: jinja2.runtime.Context, value: Any) -> Any:  # noqa: ANN401 - a list, tuple or dictionary
+    """What is put together costs turns by all that is in it, however deep and however often."""
+    budget: _Budget = context[_BUDGET]
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        budget.take(1 + (len(one) >> 4 if isinstance(one, str) else 0))
+        if isinstance(one, dict):
+            waiting += one.values()
+        elif isinstance(one, list | tuple):
+            waiting += one
+    return value
+
+
+def _rounded(value: float, precision: int = 0, method: Literal["common", "ceil", "floor"] = "common") -> float:
+    if abs(precision) > _MAX_PRECISION:
+        raise SecurityError(f"round takes at most {_MAX_PRECISION} digits")
+    return do_round(value, precision, method)
 
 
 def _json(value: Any) -> str:  # noqa: ANN401 - any value
@@ -119,6 +144,8 @@ class _Environment(ImmutableSandboxedEnvironment):
             "replace": _replace,
             "join": _join,
             "tojson": _json,
+            "made": _made,
+            "round": _rounded,
         }
         self.filters = {**{name: run for name, run in self.filters.items() if name in _FILTERS}, **own}
 
@@ -158,6 +185,18 @@ class _Guard(NodeTransformer):
     def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:  # noqa: N802 - likewise
         self.generic_visit(node)
         return _filtered(node, "bounded")
+
+    def visit_List(self, node: nodes.List) -> nodes.Filter:  # noqa: N802 - likewise
+        self.generic_visit(node)
+        return _filtered(node, "made")
+
+    def visit_Dict(self, node: nodes.Dict) -> nodes.Filter:  # noqa: N802 - likewise
+        self.generic_visit(node)
+        return _filtered(node, "made")
+
+    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Tuple | nodes.Filter:  # noqa: N802 - likewise
+        self.generic_visit(node)
+        return _filtered(node, "made") if node.ctx == "load" else node
 
     def visit_Add(self, node: nodes.Add) -> nodes.Filter:  # noqa: N802 - likewise
         self.generic_visit(node)

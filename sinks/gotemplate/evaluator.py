@@ -11,6 +11,8 @@ from sinks.gotemplate.nodes import Node, Template
 from sinks.gotemplate.values import MAX_LENGTH, MISSING, Map, Missing, Struct, items, methods_of, truth, type_name
 
 MAX_STEPS: Final = 100_000
+STEPS_OF_AN_ALERT: Final = 100
+MOST_STEPS: Final = 500_000
 MAX_DEPTH: Final = 40
 
 
@@ -67,9 +69,10 @@ class _Jump(Exception):  # noqa: N818 - no error: it ends a turn of a loop
 
 
 class Evaluator:
-    """One rendering."""
+    """One rendering; the steps that it may take grow with the number of alerts, up to a bound."""
 
-    def __init__(self, templates: Mapping[str, Template], writer: Writer) -> None:
+    def __init__(self, templates: Mapping[str, Template], writer: Writer, alerts: int = 0) -> None:
+        self._most = min(MAX_STEPS + alerts * STEPS_OF_AN_ALERT, MOST_STEPS)
         self._templates = templates
         self._writer = writer
         self._steps = 0
@@ -296,8 +299,8 @@ class Evaluator:
     def _step(self, line: int) -> None:
         self._line = line
         self._steps += 1
-        if self._steps > MAX_STEPS:
-            raise self._error(f"takes more than {MAX_STEPS} steps", "write a smaller template")
+        if self._steps > self._most:
+            raise self._error(f"takes more than {self._most} steps", "write a smaller template")
 
     def _count(self, text: str) -> None:
         self._length += len(text)

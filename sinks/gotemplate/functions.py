@@ -13,6 +13,7 @@ from sinks.gotemplate.errors import ValueProblemError
 from sinks.gotemplate.formatting import shown, sprint, sprintf, sprintln
 from sinks.gotemplate.times import Duration, Time, humanized
 from sinks.gotemplate.values import (
+    MAX_LENGTH,
     Html,
     Map,
     Method,
@@ -181,14 +182,16 @@ def _match(pattern: str, text: str) -> bool:
 def _replace_all(pattern: str, replacement: str, text: str) -> str:
     out: list[str] = []
     size, position, last_end = 0, 0, -1
+    references = len(_REFERENCE.findall(replacement))
     for found in _expression(pattern).finditer(text):
         start, end = found.span()
         if start == end == last_end:
             continue  # Go takes no empty match right after another one
+        if size + len(replacement) + references * (end - start) > MAX_LENGTH:
+            raise ValueProblemError(f"makes a text of more than {MAX_LENGTH} bytes")
         out.append(text[position:start])
         out.append(_REFERENCE.sub(lambda name, found=found: _group(found, name), replacement))  # type: ignore[misc]
-        size += len(out[-1])
-        bounded("" if size < len(replacement) * 4096 else " " * size)
+        size += len(out[-2]) + len(out[-1])
         position = last_end = end
     out.append(text[position:])
     return bounded("".join(out))

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Final
 
+from sinks.gotemplate.data import Data
 from sinks.gotemplate.defaults import DEFAULTS
 from sinks.gotemplate.errors import TemplateError
 from sinks.gotemplate.escaping import Escaping, refuse_scripts
@@ -64,7 +65,7 @@ class Templates:
         """
         template, known = self._read(text, name)
         writer = Escaping() if html else Plain(escape)
-        Evaluator(known, writer).run(template, data)
+        Evaluator(known, writer, len(data.fields()["Alerts"]) if isinstance(data, Data) else 0).run(template, data)
         return "".join(writer.parts)
 
     def _read(self, text: str, name: str) -> tuple[Template, dict[str, Template]]:

@@ -3,6 +3,7 @@
 import string
 import subprocess
 import time
+import tracemalloc
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -184,6 +185,27 @@ def test_a_file_that_is_no_template_is_named_with_its_line() -> None:
 )  # fmt: skip
 def test_functions_of_later_alertmanagers_are_there(text: str, expected: str | None) -> None:
     assert ours(text, BOTH) == expected
+
+
+def test_a_replacement_is_bounded_before_it_is_made() -> None:
+    doubled = "".join(f'{{{{ ${name} := "{name * 16}" }}}}' + f"{{{{ ${name} = print ${name} ${name} }}}}" * times
+                      for name, times in (("x", 9), ("y", 12)))  # fmt: skip
+    tracemalloc.start()
+    try:
+        for replaced in ('reReplaceAll "" $y $x', f'reReplaceAll "(?s).+" "{"$0" * 20}" $y'):
+            with pytest.raises(TemplateError, match="makes a text of more than"):
+                Templates({}).render(f"{doubled}{{{{ {replaced} | len }}}}", ONE)
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_long_list_of_alerts_still_has_its_mail() -> None:
+    notice = notice_of([FIRING] * 2000)
+    shown = NoticeTexts(Templates({}), notice).html('{{ template "email.default.html" . }}')
+    assert "2000 alerts for" in shown
+    with pytest.raises(TemplateError, match="steps"):
+        Templates({}).render("{{ range $.Alerts }}" * 20 + "{{ end }}" * 20, BOTH)
 
 
 def test_a_notice_is_rendered_with_what_alerts_said_escaped_and_an_error_gives_nothing() -> None:

@@ -30,6 +30,9 @@ def render(text: str) -> str:
         ("{{ group_labels|tojson }}", '{"alertname":"CostBurn"}'),
         ("{{ 'a-b'|replace('-', '+') }} {{ labels.items()|list|length }}", "a+b 2"),
         ("{% set x = 'a' ~ 'b' %}{{ x + 'c' }}", "abc"),
+        ("{{ 3.14159|round(2) }} {{ 2.1|round(method='ceil') }} {{ 1 + 2 }}", "3.14 3.0 3"),
+        ("{% for k, v in [('a', 1), ('b', {'c': 2})] %}{{ k }}{{ v }}{% endfor %}", "a1b{'c': 2}"),
+        ("{{ 'yes' if status in ['firing', 'other'] else 'no' }}", "yes"),
     ],
 )
 def test_a_template_sees_the_notice(text: str, expected: str) -> None:
@@ -90,6 +93,14 @@ def test_nothing_behind_underscores_is_shown(text: str) -> None:
         "{% set x = 'aaaaaaaa' %}" + "{% set x = x + x %}" * 40 + "{{ x }}",
         "{% set x = 'aaaaaaaa' %}" + "{% set x = x|replace('a', x) %}" * 10 + "{{ x }}",
         "{% set x = 'aaaaaaaa' %}" + "{% set x = [x, x, x, x]|join(x) %}" * 20 + "{{ x }}",
+        "{% set a = [1] %}" + "{% set a = [a, a] %}" * 20 + "{{ a }}",
+        "{% set a = [1] %}" + "{% set a = (a, a) %}" * 20 + "{{ a|tojson }}",
+        "{% set a = [1] %}" + "{% set a = {1: a, 2: a} %}" * 20 + "{{ a ~ a }}",
+        "{% set a = [1] %}{% set b = [1] %}" + "{% set a = [a, a] %}{% set b = [b, b] %}" * 25 + "{{ a == b }}",
+        "{% set a = [1] %}" + "{% set a = a + a %}" * 23 + "x",
+        "{% set x = 'aaaaaaaa' %}" + "{% set x = x ~ x %}" * 12 + "{{ [" + "x, " * 3000 + "] }}",
+        "{{ 1|round(1000000, 'ceil') }}",
+        "{{ 1|round(-1000000, 'ceil') }}",
         "{% for a in alerts %}" * 9 + "{{ alerts|tojson }}" + "{% endfor %}" * 9,
     ],
 )
