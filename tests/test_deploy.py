@@ -11,6 +11,7 @@ import yaml
 from prometheus_client import REGISTRY
 
 from streams import metrics
+from streams.rules_config import load
 from streams.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parent.parent
@@ -64,6 +65,18 @@ def test_roles_are_given_only_settings_that_exist(services: dict[str, Any]) -> N
         environment = service.get("environment", {})
         ours = {name: str(value) for name, value in environment.items() if name.startswith(PREFIX)}
         Settings.from_environ({name: re.sub(r"\$\{[^}]*\}", "x", value) for name, value in ours.items()})
+
+
+def test_the_gateway_on_docker_reads_a_rules_file_that_is_there(services: dict[str, Any]) -> None:
+    gateway = services["gateway"]
+    [volume] = gateway["volumes"]
+    folder, inside, mode = re.sub(r"\$\{[^}]*:-([^}]*)\}", r"\1", volume).split(":")
+    named = Path(gateway["environment"][f"{PREFIX}CONFIG"]).relative_to(inside)
+    assert mode == "ro"
+    rules = load(read(f"{folder}/{named}"))
+    assert rules.route.receiver in rules.receivers
+    whole = load(re.sub(r"(?m)^( +)# ", r"\1", read(f"{folder}/{named}")))
+    assert {one.channel for one in whole.receivers["desk"].integrations} == {"email", "webhook"}
 
 
 def test_prometheus_asks_every_role_at_its_port(services: dict[str, Any]) -> None:
