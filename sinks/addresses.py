@@ -13,7 +13,7 @@ from typing import Final
 
 import httpcore
 
-from streams.addresses import is_refused, is_refused_host
+from streams.addresses import is_global, is_refused, is_refused_host
 
 _ONE_ADDRESS: Final = 1.5  # seconds, while another one is left to try
 # Resolvers block their thread; one name that hangs must not hold up the others.
@@ -25,7 +25,11 @@ class RefusedAddressError(httpcore.ConnectError):
 
 
 class CheckedBackend(httpcore.AnyIOBackend):
-    """Opens TCP connections to checked addresses only."""
+    """Opens TCP connections to checked addresses only; `abroad` to such as everybody may reach."""
+
+    def __init__(self, *, abroad: bool = False) -> None:
+        super().__init__()
+        self._abroad = abroad
 
     async def connect_tcp(
         self,
@@ -36,7 +40,7 @@ class CheckedBackend(httpcore.AnyIOBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """Try the allowed addresses of `host` in turn."""
-        allowed = await allowed_addresses(host, port)
+        allowed = await allowed_addresses(host, port, abroad=self._abroad)
         for address in allowed[:-1]:
             try:
                 return await super().connect_tcp(address, port, _ONE_ADDRESS, local_address, socket_options)
@@ -45,15 +49,16 @@ class CheckedBackend(httpcore.AnyIOBackend):
         return await super().connect_tcp(allowed[-1], port, timeout, local_address, socket_options)
 
 
-async def allowed_addresses(host: str, port: int) -> list[str]:
-    """The addresses of a host that may be connected to, at least one.
+async def allowed_addresses(host: str, port: int, *, abroad: bool = False) -> list[str]:
+    """The addresses of a host that may be connected to, at least one; `abroad` only those that everybody may reach.
 
     Raises:
         RefusedAddressError: there is none.
         httpcore.ConnectError: the name cannot be resolved.
     """
     found = [] if is_refused_host(host) else await _resolved(host, port)
-    allowed = [one for one in found if not is_refused(ipaddress.ip_address(one.partition("%")[0]))]
+    judged = [(one, ipaddress.ip_address(one.partition("%")[0])) for one in found]
+    allowed = [one for one, address in judged if (is_global(address) if abroad else not is_refused(address))]
     if not allowed:
         raise RefusedAddressError(f"{host} is not an address that notices may go to")
     return allowed

@@ -140,11 +140,13 @@ async def _encrypt(client: aiosmtplib.SMTP, *, required: bool) -> None:
 
 
 async def _log_in(client: aiosmtplib.SMTP, options: Mapping[str, Any], *, is_private: bool) -> None:
-    """The first way that the server offers and we have what it takes for."""
+    """The first way that the server offers and we have what it takes for; a server that offers none needs none."""
     user, password, secret = (options.get(f"auth_{name}") or "" for name in ("username", "password", "secret"))
     if not user:
         return
     await client.ehlo()
+    if not client.supports_extension("auth"):
+        return  # a relay that knows us by our address
     for way in client.supported_auth_methods:
         if way == "cram-md5" and secret:
             await client.auth_crammd5(user, secret)

@@ -3,7 +3,9 @@
 Redirects are followed only where the request stays what it is (307 and 308);
 after 301, 302 and 303 clients send a GET, which carries no notice. Every hop
 goes to a checked address, never from https to http, and what may be secret
-goes to no other origin than the one that was configured.
+goes to no other origin than the one that was configured. Another host is
+followed only to addresses that everybody may reach: whoever answers for a
+target must not choose among our own.
 """
 
 import asyncio
@@ -36,7 +38,10 @@ encode = msgspec.json.Encoder().encode
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What is sent where. `options` are the integration's `http_config`; `key` is the idempotency key."""
+    """What is sent where. `options` are the integration's `http_config`; `key` is the idempotency key.
+
+    Of a `secret` body no other origin is told.
+    """
 
     url: str
     key: str
@@ -45,6 +50,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str] = {}
     content_type: str = _JSON
     method: str = "POST"
+    secret: bool = False
 
     def __repr__(self) -> str:
         return f"Request({self.method}, {self.key})"
@@ -106,10 +112,10 @@ class Http:
             await client.aclose()
 
     async def _answered(self, request: Request) -> httpx.Response:
-        client = self._client(request.options)
         follows = request.options.get("follow_redirects", True)
         first = current = httpx.URL(request.url)
         for _ in range(MAX_HOPS):
+            client = self._client(request.options, abroad=current.host != first.host)
             response = await client.send(_built(client, request, current, secret=_origin(first)), stream=True)
             place = response.headers.get("Location", "")
             if not (follows and place and response.status_code in _STAYS_POST):
@@ -117,18 +123,21 @@ class Http:
             following = current.join(place)
             if following.scheme not in {"http", "https"} or (current.scheme == "https" and following.scheme == "http"):
                 return response
+            if not _may_leave(request, first, following):
+                return response
             await response.aclose()
             current = following
         raise httpx.TooManyRedirects(f"more than {MAX_HOPS} redirects")
 
-    def _client(self, options: Mapping[str, Any]) -> httpx.AsyncClient:
+    def _client(self, options: Mapping[str, Any], *, abroad: bool) -> httpx.AsyncClient:
+        # Another host has connections of its own: those of targets may lead to private addresses.
         tls, proxy = options.get("tls_config") or {}, options.get("proxy_url")
-        key = encode([sorted(tls.items()), proxy])
+        key = encode([sorted(tls.items()), proxy, abroad])
         if key not in self._clients:
             if len(self._clients) >= _MAX_CLIENTS:
                 # Not closed: somebody may be sending with it; it ends with its last response.
                 del self._clients[next(iter(self._clients))]
-            self._clients[key] = _new_client(client_context(tls, self._trusted), proxy)
+            self._clients[key] = _new_client(client_context(tls, self._trusted), proxy, abroad=abroad)
         return self._clients[key]
 
 
@@ -187,14 +196,14 @@ def quoted(body: bytes) -> str:
 class _CheckedTransport(httpx.AsyncHTTPTransport):
     """httpx's transport over connections that `CheckedBackend` opens."""
 
-    def __init__(self, verify: ssl.SSLContext, proxy: str | None) -> None:
+    def __init__(self, verify: ssl.SSLContext, proxy: str | None, *, abroad: bool) -> None:
         super().__init__(verify=verify, trust_env=False)
         given: dict[str, Any] = {
             "ssl_context": verify,
             "max_connections": None,
             "max_keepalive_connections": 100,
             "keepalive_expiry": 30.0,
-            "network_backend": CheckedBackend(),
+            "network_backend": CheckedBackend(abroad=abroad),
         }
         self._pool = _proxied(proxy, given) if proxy else httpcore.AsyncConnectionPool(**given)
 
@@ -208,9 +217,9 @@ def _proxied(proxy: str, given: dict[str, Any]) -> httpcore.AsyncConnectionPool:
     return httpcore.AsyncHTTPProxy(bare, proxy_auth=auth, **given)
 
 
-def _new_client(verify: ssl.SSLContext, proxy: str | None) -> httpx.AsyncClient:
+def _new_client(verify: ssl.SSLContext, proxy: str | None, *, abroad: bool) -> httpx.AsyncClient:
     return httpx.AsyncClient(
-        transport=_CheckedTransport(verify, proxy),
+        transport=_CheckedTransport(verify, proxy, abroad=abroad),
         follow_redirects=False,
         trust_env=False,
         timeout=None,  # noqa: S113 - the deadline over the whole send is ours
@@ -239,6 +248,13 @@ def _built(client: httpx.AsyncClient, request: Request, url: httpx.URL, *, secre
     server_name = (request.options.get("tls_config") or {}).get("server_name")
     extensions = {"sni_hostname": server_name} if server_name else None
     return client.build_request(request.method, url, content=request.body, headers=headers, extensions=extensions)
+
+
+def _may_leave(request: Request, first: httpx.URL, following: httpx.URL) -> bool:
+    if request.secret:
+        return _origin(following) == _origin(first)
+    # A proxy resolves the name, so nothing can be said of its address.
+    return following.host == first.host or not request.options.get("proxy_url")
 
 
 def _origin(url: httpx.URL) -> tuple[str, ...]:

@@ -56,7 +56,7 @@ def mail(telling: Telling) -> Mail:
     named = {name.lower(): value for name, value in headers.items()}
     made["Message-ID"] = f"<{telling.id}@{domain}>"
     made["Date"] = format_datetime(telling.made_at)
-    made["From"] = senders[0]
+    made["From"] = _addresses(named.get("from", "")) or senders[0]
     made["To"] = _addresses(named.get("to", "")) or recipients
     subject = named.get("subject") or cleaned(telling.texts.text(_SUBJECT)) or headline(telling.notice)
     made["Subject"] = cut(subject, MAX_SUBJECT)

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from sinks.channel import Channel, Telling
 from sinks.http import Http, Request, encode
+from sinks.message import common
 from sinks.outcome import Outcome, Sent
 from sinks.wording import account, cut, group_hash, headline, is_firing
 
@@ -58,7 +59,8 @@ def calls(telling: Telling) -> list[tuple[str, str, dict[str, Any]]]:
 
 def _alert(telling: Telling, alias: str, source: str) -> dict[str, Any]:
     options = telling.options
-    details = {name: telling.texts.text(text) for name, text in options.get("details", {}).items()}
+    details = common([alert.labels for alert in telling.notice.alerts])
+    details |= {name: telling.texts.text(text) for name, text in options.get("details", {}).items()}
     said = {
         "alias": alias,
         "message": cut(telling.option("message") or headline(telling.notice), MAX_MESSAGE),

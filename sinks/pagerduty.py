@@ -28,6 +28,7 @@ def over(http: Http) -> Channel:
                 key=str(telling.id),
                 body=_bounded(event(telling, key)),
                 options=telling.options,
+                secret=True,
             )
         )
 

@@ -24,7 +24,7 @@ def over(http: Http, api: str = API) -> Channel:
         body = urlencode(form(telling)).encode()
         kind = "application/x-www-form-urlencoded"
         return await http.told(
-            Request(url=api, key=str(telling.id), body=body, options=telling.options, content_type=kind)
+            Request(url=api, key=str(telling.id), body=body, options=telling.options, content_type=kind, secret=True)
         )
 
     return tell

@@ -30,6 +30,11 @@ def is_refused(address: Address) -> bool:
     )
 
 
+def is_global(address: Address) -> bool:
+    """Whether everybody may reach it: the only addresses that a stranger's redirect may lead to."""
+    return _embedded(address).is_global and not is_refused(address)
+
+
 def is_refused_host(host: str) -> bool:
     """Whether a host can be refused by its look alone: an address in any notation, or a name of a metadata service."""
     name = host.strip("[]").rstrip(".").lower()

@@ -204,6 +204,32 @@ async def test_it_logs_in_the_way_the_server_offers(way: str) -> None:
     assert len(box.mails) == 1
 
 
+async def test_a_relay_that_asks_for_no_login_is_given_the_mail_and_no_password() -> None:
+    heard: list[bytes] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for answer in (b"220 hello\r\n", b"250 mail.test\r\n", b"250 ok\r\n"):
+            writer.write(answer)
+            await writer.drain()
+            heard.append(await reader.readuntil(b"\r\n"))
+
+    async with talking(talk) as port:
+        await sent(port, auth_username="user", auth_password="never")
+    assert heard[1].startswith(b"MAIL FROM:<incidents@example.org>")
+    assert b"never" not in b"".join(heard)
+
+
+async def test_who_a_mail_is_from_may_be_written_as_a_header() -> None:
+    async with mail_server() as box:
+        headers = {"from": "Ops {{ .Title }} <ops@example.org>"}
+        assert isinstance(await sent(box.port, headers=headers), Sent)
+        assert isinstance(await sent(box.port, headers={"From": "no address"}), Sent)
+    assert [mail["From"] for mail in box.mails] == [
+        "Ops Down <ops@example.org>",
+        "Incidents <incidents@example.org>",
+    ]
+
+
 @contextlib.asynccontextmanager
 async def talking(talk: Talk) -> AsyncIterator[int]:
     """A server that says what a test tells it."""

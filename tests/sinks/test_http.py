@@ -13,7 +13,7 @@ import pytest
 from sinks import addresses
 from sinks.http import Http, Request, of_status, wish
 from sinks.outcome import Failed, Outcome, Reason, RetryLater, Sent
-from streams.addresses import is_refused, is_refused_host
+from streams.addresses import is_global, is_refused, is_refused_host
 from tests.sinks.certificates import self_signed
 from tests.sinks.http_server import Server, plain, running
 
@@ -111,6 +111,62 @@ async def test_a_redirect_that_keeps_the_request_is_followed_without_secrets(
     assert second.startswith(b"POST /hook?a=1 ")
     assert b"idempotency-key: the-task" in second.lower()
     assert second.endswith(b'{"version":"4"}')
+
+
+async def leading_to_another_host(http: Http, server: Server, other: Server, **options: object) -> Outcome:
+    server.answer = plain(307, f"Location: {other.url.replace('127.0.0.1', 'elsewhere.example.org')}\r\n")
+    return await sent(http, server, **options)
+
+
+@pytest.fixture
+def resolving_to_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def resolved(_host: str, _port: int) -> list[str]:
+        return ["127.0.0.1"]
+
+    monkeypatch.setattr(addresses, "_resolved", resolved)
+
+
+@pytest.mark.usefixtures("resolving_to_loopback")
+async def test_a_redirect_to_another_host_leads_to_no_private_address(
+    http: Http, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running() as other:
+        # A connection that a target of one's own has left open is not used either.
+        await to(http, other.url.replace("127.0.0.1", "elsewhere.example.org"))
+        refused = await leading_to_another_host(http, server, other)
+        assert (type(refused), refused.reason) == (Failed, Reason.REFUSED_TARGET)
+        assert len(other.requests) == 1
+        monkeypatch.setattr(addresses, "is_global", lambda _address: True)
+        assert isinstance(await leading_to_another_host(http, server, other), Sent)
+        assert len(other.requests) == 2
+
+
+async def test_what_a_proxy_would_resolve_is_not_followed_to_another_host(http: Http, server: Server) -> None:
+    proxy = server.url.removesuffix("/hook")
+    server.answer = plain(307, "Location: http://elsewhere.example.org/\r\n")
+    outcome = await to(http, "http://hooks.example.org/a", proxy_url=proxy)
+    assert (type(outcome), outcome.reason) == (Failed, Reason.REDIRECTED)
+    assert len(server.requests) == 1
+
+
+async def test_a_body_with_a_secret_stays_with_its_origin(http: Http, server: Server) -> None:
+    async with running() as other:
+        server.answer = plain(307, f"Location: {other.url}\r\n")
+        outcome = await http.told(Request(url=server.url, key="k", body=b"{}", secret=True))
+        assert (type(outcome), outcome.reason, other.requests) == (Failed, Reason.REDIRECTED, [])
+
+
+@pytest.mark.parametrize(
+    ("address", "allowed"),
+    [
+        ("8.8.8.8", True),
+        ("2606:4700::1111", True),
+        *[(one, False) for one in ("127.0.0.1", "10.0.0.1", "192.168.1.1", "100.64.0.1", "::1", "fd12::1", "fe80::1")],
+        *[(one, False) for one in ("::ffff:10.0.0.1", "64:ff9b::a00:1", "169.254.169.254", "168.63.129.16")],
+    ],
+)
+def test_which_addresses_everybody_may_reach(address: str, *, allowed: bool) -> None:
+    assert is_global(ipaddress.ip_address(address)) is allowed
 
 
 async def test_secrets_go_along_within_one_origin(http: Http, server: Server) -> None:

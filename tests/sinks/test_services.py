@@ -245,6 +245,14 @@ async def test_pagerduty_and_opsgenie_end_what_they_began_under_the_same_key(htt
     ]
 
 
+@pytest.mark.parametrize("name", ["pagerduty", "pushover"])
+async def test_a_key_in_the_body_follows_no_redirect_to_another_origin(http: Http, name: str) -> None:
+    async with running() as server, running() as other:
+        server.answer = plain(307, f"Location: {other.url}\r\n")
+        outcome = await to_raw(http, server, name)
+        assert (type(outcome), outcome.reason, other.requests) == (Failed, Reason.REDIRECTED, [])
+
+
 async def test_a_routing_key_that_is_empty_once_rendered_is_refused_by_name(http: Http) -> None:
     outcome = await channels(http)["pagerduty"](telling({"url": "http://127.0.0.1:9", "routing_key": " "}))
     assert isinstance(outcome, Failed)
@@ -264,6 +272,18 @@ async def test_what_an_alert_says_mentions_nobody(http: Http) -> None:
     [(_, said)] = service.taken
     assert said["content"].startswith("@here <!channel> <@\u200bU1>")
     assert "@everyone" not in said["content"]
+    async with serving(services.webex) as service:
+        await told(http, service, "webex", title=hostile)
+        await channels(http)["webex"](telling({**CASES["webex"].options(service.url), "message": ""}, title=hostile))
+    assert [said["markdown"].count("<") for _, said in service.taken] == [0, 0]
+    assert service.taken[0][1]["markdown"] == "&lt;!channel> &lt;@U1> &lt;http://evil|ok> @everyone &amp;"
+
+
+async def test_opsgenie_s_details_are_the_common_labels_and_then_one_s_own(http: Http) -> None:
+    async with serving(services.opsgenie) as service:
+        options = {**CASES["opsgenie"].options(service.url), "details": {"service": T, "own": "x"}}
+        await channels(http)["opsgenie"](telling(options))
+    assert service.taken[0][1]["details"] == {"alertname": "Down", "service": "Down", "own": "x"}
 
 
 async def test_telegram_sends_the_words_when_the_markup_cannot_be_read(http: Http) -> None:
