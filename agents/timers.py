@@ -14,20 +14,49 @@ from streams import codec
 from streams.records import Tick
 
 RESOLUTION: Final = 0.05
+APART: Final = 5.0
+"""Seconds that the wall clock may be off before that is more than drift."""
+BELIEVED_AFTER: Final = 600.0
+"""Seconds for which a wall clock that was set must stay so."""
 
 log = structlog.get_logger()
 
 
-class Clock:
-    """Wall time read once, moved on by the monotonic clock: a jump of the wall clock does not fire deadlines."""
+def _wall() -> datetime:
+    return datetime.now(UTC)
 
-    def __init__(self) -> None:
-        self._wall = datetime.now(UTC)
-        self._monotonic = time.monotonic()
+
+def _running() -> float:
+    """Seconds that pass while the machine sleeps too."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Clock:
+    """Wall time read once, moved on by a clock that nobody sets: a jump of the wall clock does not fire deadlines.
+
+    The wall clock is believed again once it has stood at the same distance for `BELIEVED_AFTER`.
+    """
+
+    def __init__(self, wall: Callable[[], datetime] = _wall, running: Callable[[], float] = _running) -> None:
+        self._read_wall, self._read_running = wall, running
+        self._wall, self._began = wall(), running()
+        self._apart = 0.0
+        self._apart_since: float | None = None
 
     def now(self) -> datetime:
         """Now, in UTC."""
-        return self._wall + timedelta(seconds=time.monotonic() - self._monotonic)
+        wall, running = self._read_wall(), self._read_running()
+        now = self._wall + timedelta(seconds=running - self._began)
+        apart = (wall - now).total_seconds()
+        if abs(apart) <= APART:
+            self._apart_since = None
+        elif self._apart_since is None or abs(apart - self._apart) > 1:
+            self._apart, self._apart_since = apart, running
+        elif running - self._apart_since >= BELIEVED_AFTER:
+            log.warning("the wall clock was set, and has stayed so: it is followed", seconds=round(apart, 3))
+            self._wall, self._began, self._apart_since = wall, running, None
+            return wall
+        return now
 
 
 class Timers:
