@@ -83,6 +83,8 @@ RETURNING mine.partition
 
 _ADVANCE_PARAMETERS: Final = 15
 _SOME: Final = 5000
+STREAM_SECONDS: Final = 600.0
+"""How long one part of a query of any size may take."""
 
 
 class UnknownLogError(RuntimeError):
@@ -162,10 +164,14 @@ async def applied_on(conn: Connection, log_id: str) -> dict[tuple[str, int], int
 
 
 async def streamed(conn: Connection, query: str, *arguments: object) -> AsyncIterator[list["asyncpg.Record"]]:
-    """Rows of a query of any size, some thousand at a time, each within the statement timeout."""
+    """Rows of a query of any size, some thousand at a time.
+
+    Before the first of them much may have to be sorted: a few seconds, as for a step, are no bound here.
+    """
     async with conn.transaction(readonly=True):
+        await conn.execute(f"SET LOCAL statement_timeout = {int(STREAM_SECONDS * 1000)}")
         cursor = await conn.cursor(query, *arguments)
-        while rows := await cursor.fetch(_SOME):
+        while rows := await cursor.fetch(_SOME, timeout=STREAM_SECONDS):
             yield rows
 
 

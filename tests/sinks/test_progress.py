@@ -90,3 +90,15 @@ async def test_another_log_is_followed_only_when_it_may_be(followed: asyncpg.Con
         await postgres.register_log(followed, "other", forgets=False)
     await postgres.register_log(followed, "other", forgets=True)
     await postgres.register_log(followed, "other", forgets=False)
+
+
+async def test_a_query_of_any_size_outlasts_the_bound_on_a_steps_statements(database_url: str) -> None:
+    pool = await postgres.open_pool(database_url, size=1, statement_timeout_ms=50, name="rebuild")
+    try:
+        async with pool.acquire() as conn:
+            slow = "SELECT n, pg_sleep(n / 10.0) FROM generate_series(1, 3) AS n ORDER BY n DESC"
+            assert [row["n"] async for rows in postgres.streamed(conn, slow) for row in rows] == [3, 2, 1]
+            with pytest.raises(asyncpg.QueryCanceledError):
+                await conn.fetch("SELECT pg_sleep(1)")
+    finally:
+        pool.terminate()
