@@ -44,6 +44,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     file: str
     ok: bool
     errors: list[Finding] = []
+    warnings: list[Finding] = []
     summary: dict[str, int] = {}
     ways: list[Way] | None = None
 
@@ -54,13 +55,19 @@ def report_on(path: Path, labels: Mapping[str, str], now: datetime) -> Report:
         config = load(path.read_text(encoding="utf-8"), files=Disk(path.parent))
         template_check.check(config)
     except ConfigError as error:
-        found = [Finding(one.line, one.field, one.reason, one.remedy) for one in error.all]
-        return Report(file=str(path), ok=False, errors=found)
+        return Report(file=str(path), ok=False, errors=_findings(error.all))
     except UnicodeDecodeError as error:
         wrong = Finding(0, "", f"not UTF-8: {error.reason} at byte {error.start}", "save it as UTF-8")
         return Report(file=str(path), ok=False, errors=[wrong])
     ways = [way_of(route, config, labels, now) for route in routing.routes_for(config.route, labels)]
-    return Report(file=str(path), ok=True, summary=_summary(config), ways=ways if labels else None)
+    return Report(
+        file=str(path), ok=True, warnings=_findings(config.warnings), summary=_summary(config),
+        ways=ways if labels else None,
+    )  # fmt: skip
+
+
+def _findings(errors: Sequence[ConfigError]) -> list[Finding]:
+    return [Finding(one.line, one.field, one.reason, one.remedy) for one in errors]
 
 
 def way_of(route: Route, config: RulesConfig, labels: Mapping[str, str], now: datetime) -> Way:
@@ -86,7 +93,7 @@ def way_of(route: Route, config: RulesConfig, labels: Mapping[str, str], now: da
 
 def show(report: Report) -> None:
     """Print for people."""
-    for error in report.errors:
+    for error in (*report.errors, *report.warnings):
         where = f"{report.file}:{error.line}" if error.line else report.file
         field = f"{error.field}: " if error.field else ""
         click.echo(f"{where}: {field}{error.reason}; {error.remedy}", err=True)

@@ -23,6 +23,7 @@ import msgspec
 
 from sinks.addresses import CheckedBackend, RefusedAddressError
 from sinks.outcome import Failed, Outcome, Reason, RetryLater, Sent
+from sinks.proxies import proxy_for
 from sinks.tls import client_context
 from streams.addresses import is_refused_host
 
@@ -115,7 +116,7 @@ class Http:
         follows = request.options.get("follow_redirects", True)
         first = current = httpx.URL(request.url)
         for _ in range(MAX_HOPS):
-            client = self._client(request.options, abroad=current.host != first.host)
+            client = self._client(request.options, current, abroad=current.host != first.host)
             response = await client.send(_built(client, request, current, secret=_origin(first)), stream=True)
             place = response.headers.get("Location", "")
             if not (follows and place and response.status_code in _STAYS_POST):
@@ -129,9 +130,9 @@ class Http:
             current = following
         raise httpx.TooManyRedirects(f"more than {MAX_HOPS} redirects")
 
-    def _client(self, options: Mapping[str, Any], *, abroad: bool) -> httpx.AsyncClient:
+    def _client(self, options: Mapping[str, Any], url: httpx.URL, *, abroad: bool) -> httpx.AsyncClient:
         # Another host has connections of its own: those of targets may lead to private addresses.
-        tls, proxy = options.get("tls_config") or {}, options.get("proxy_url")
+        tls, proxy = options.get("tls_config") or {}, proxy_for(url, options)
         key = encode([sorted(tls.items()), proxy, abroad])
         if key not in self._clients:
             if len(self._clients) >= _MAX_CLIENTS:

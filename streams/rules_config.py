@@ -4,7 +4,7 @@ Each section has its module (`rules_global`, `rules_routes`, `rules_receivers`, 
 `rules_times`, `rules_ours`); which route an alert takes is decided by `agents.rules.routing`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import cached_property
 from typing import Any, Final
@@ -29,15 +29,17 @@ __all__ = [
 ]  # fmt: skip
 
 _INTERVALS: Final = ("time_intervals", "mute_time_intervals")
-_TOP: Final = frozenset({"global", "route", "receivers", "inhibit_rules", "templates", "incidents", *_INTERVALS})
-_TOP_NOT_YET: Final = frozenset({"tracing"})
+_TRACING: Final = "tracing"
+_TOP: Final = frozenset(
+    {_TRACING, "global", "route", "receivers", "inhibit_rules", "templates", "incidents", *_INTERVALS}
+)
 
 
 class RulesConfig(msgspec.Struct, frozen=True, dict=True):
     """One rules file; version 0 is the built-in one.
 
     `templates` are the template files by path, in the order in which they are read; `template_uses`
-    the templates that stand in the rules file itself.
+    the templates that stand in the rules file itself; `warnings` name what is read over.
     """
 
     version: int
@@ -50,6 +52,7 @@ class RulesConfig(msgspec.Struct, frozen=True, dict=True):
     templates: dict[str, str] = {}
     template_uses: tuple[TemplateUse, ...] = ()
     ours: Ours = Ours()
+    warnings: tuple[ConfigError, ...] = ()
 
     def __repr__(self) -> str:
         return f"RulesConfig(version={self.version})"
@@ -94,18 +97,23 @@ def load(text: str, version: int = 0, files: Source | None = None) -> RulesConfi
     problems.check()
     return RulesConfig(
         version=version, receivers=receivers, text=text, time_intervals=intervals, template_uses=tuple(reader.uses),
-        **parts,
+        warnings=tuple(_read_over(fields)), **parts,
     )  # fmt: skip
 
 
 def _sections(top: Node, problems: Problems) -> dict[str, Node]:
-    fields = top.fields(_TOP, _TOP_NOT_YET)
+    fields = top.fields(_TOP)
     missing = [key for key in ("route", "receivers") if key not in fields]
     for key in missing:
         problems.add(ConfigError(1, key, "is missing", f"write `{key}:`"))
     if missing:
         problems.check()
     return fields
+
+
+def _read_over(fields: dict[str, Node]) -> Iterator[ConfigError]:
+    if _TRACING in fields:
+        yield fields[_TRACING].error("is read over: it changes no notice", "leave it out, or in for Alertmanager")
 
 
 def _resolve_timeout(above: Node | None) -> timedelta | None:

@@ -30,6 +30,7 @@ _LAST_DAY: Final = 31
 _SHORTEST_MONTH: Final = 28
 _DAY_MINUTES: Final = 24 * 60
 _HOUR_MINUTES: Final = 60
+_LOCAL: Final = "Local"
 _PART: Final = frozenset({"times", "weekdays", "days_of_month", "months", "years", "location"})
 
 Range = tuple[int, int]
@@ -39,7 +40,8 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of a time interval: all that is given must hold; None means that it is not given.
 
     `times` are minutes of the day, the end excluded; the other ranges include both ends. Weekdays count
-    from Sunday = 0, negative days from the month's end. `location` is a name of the IANA database.
+    from Sunday = 0, negative days from the month's end. `location` is a name of the IANA database, or Local for
+    the zone of the machine.
     """
 
     times: tuple[Range, ...] | None = None
@@ -190,7 +192,9 @@ def _location(node: Node) -> str:
     return name
 
 
-def _zone(name: str) -> tzinfo:
+def _zone(name: str) -> tzinfo | None:
+    if name == _LOCAL:
+        return None  # the process's own, as astimezone takes it
     return UTC if name == "UTC" else ZoneInfo(name)
 
 

@@ -102,3 +102,11 @@ def test_json_has_the_same(rules: Path) -> None:
 def test_labels_that_are_none_are_a_mistake_of_the_command(rules: Path) -> None:
     assert run(rules, "-l", "team").exit_code == 2
     assert run("/nowhere").exit_code == 2
+
+
+def test_what_is_read_over_is_a_warning_and_no_fault(rules: Path) -> None:
+    rules.write_text(f"{RULES}tracing: {{endpoint: 'localhost:4317'}}\n")
+    done = run(rules)
+    assert done.exit_code == 0
+    assert f"{rules}:{RULES.count(chr(10)) + 1}: tracing: is read over: it changes no notice" in done.stderr
+    assert [one["field"] for one in json.loads(run(rules, "--json").stdout)["warnings"]] == ["tracing"]

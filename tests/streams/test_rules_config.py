@@ -139,7 +139,6 @@ def test_merge_keys_and_anchors_are_followed() -> None:
         (rules("  routes: [{continue: maybe}]"), 3, "route.routes[0].continue", "true or false"),
         (rules("  routes: [{mute_time_intervals: [x]}]"), 3, "route.routes[0].mute_time_intervals[0]", "no time"),
         (rules("  mute_time_intervals: [x]"), 3, "route.mute_time_intervals", "not allowed on the first route"),
-        (rules(more="tracing: {x: y}"), 7, "tracing", "not supported yet"),
         (rules(more="inhibit_rules: [{source: x}]"), 7, "inhibit_rules[0].source", "not a key"),
         (rules(more="inhibit_rules: [{source_matchers: ['a']}]"), 7, "inhibit_rules[0].source_matchers[0]", "not a ma"),
         (rules(more="time_intervals: [{time_intervals: []}]"), 7, "time_intervals[0]", "no name"),

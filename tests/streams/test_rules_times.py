@@ -1,5 +1,6 @@
 """Which moments a time interval contains."""
 
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -84,3 +85,15 @@ def test_an_interval_that_is_not_understood_is_refused_with_its_line(window: str
 def test_an_interval_contains_what_any_of_its_windows_contains() -> None:
     both = load(FILE.format(window="{weekdays: [sunday]}\n      - {weekdays: [saturday]}")).time_intervals["x"]
     assert [both.contains(datetime(2026, 2, day, tzinfo=UTC)) for day in (20, 21, 22, 23)] == [False, True, True, False]
+
+
+def test_local_is_the_zone_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    evening = interval("{times: [{start_time: '20:00', end_time: '21:00'}], location: Local}")
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert evening.contains(datetime(2026, 2, 25, 11, 30, tzinfo=UTC))
+        assert not evening.contains(datetime(2026, 2, 25, 20, 30, tzinfo=UTC))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
