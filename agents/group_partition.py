@@ -17,6 +17,8 @@ from streams.redis_tables import View
 GROUPS: Final = "groups"
 MEMBERS: Final = "members"
 RULES: Final = "rules"
+CAUSES: Final = "causes"
+"""In the table `rules`: how far this partition has heard of each partition of `alerts`."""
 HELD: Final = timedelta(hours=24)
 """How long an empty group remembers its last incident."""
 FLUSH: Final = "flush"
@@ -24,8 +26,22 @@ DROP: Final = "drop"
 REMIND: Final = "remind"
 """Of a silence: that it ends soon."""
 
+
+class Causes(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """By partition of `alerts`, the newest offset on that log whose changes have come.
+
+    A partition's changes come in the order of their causes, so an older one came
+    before: its repeat (a step done again, a former owner's late send) is not new,
+    though no member may be left to tell it by.
+    """
+
+    log_id: str = ""
+    newest: dict[int, int] = {}
+
+
 decode_group = msgspec.msgpack.Decoder(GroupState).decode
 decode_member = msgspec.msgpack.Decoder(Member).decode
+_decode_causes = msgspec.msgpack.Decoder(Causes).decode
 
 
 @dataclass(kw_only=True)
@@ -34,12 +50,15 @@ class InputsPartition(Partition):
 
     members_of: dict[str, set[str]] = field(default_factory=dict)
     suppressor: Suppressor = field(default_factory=lambda: Suppressor({}))
+    causes: Causes = field(default_factory=Causes)
 
     @classmethod
     def over(cls, view: View, *, pg_applied: int, config_version: int, watermark: datetime) -> "InputsPartition":
         """Derive what is not in the tables from what is."""
         self = cls(view=view, pg_applied=pg_applied, config_version=config_version, watermark=watermark)
         self.suppressor = Suppressor(view.tables[RULES])
+        if CAUSES in view.tables[RULES]:
+            self.causes = _decode_causes(view.tables[RULES][CAUSES])
         for key in view.tables[MEMBERS]:
             self.members_of.setdefault(key.partition(":")[0], set()).add(key)
         for key, value in view.tables[GROUPS].items():

@@ -10,11 +10,13 @@ import msgspec
 from agents import flushes, group_rows, notices, refusals, reminders
 from agents.deadlines import StepDeadlines
 from agents.group_partition import (
+    CAUSES,
     FLUSH,
     GROUPS,
     MEMBERS,
     REMIND,
     RULES,
+    Causes,
     InputsPartition,
     arm,
     arm_reminders,
@@ -99,6 +101,8 @@ class IncidentsWork:
         self._deadlines = StepDeadlines(partition.deadlines)
         self._ticked = False
         self._counted: dict[str, int] = {}
+        self._causes = partition.causes
+        self._newest = dict(partition.causes.newest)
 
     def apply(self, offset: int, record: InputsRecord | Garbage) -> None:
         """Decide about one record."""
@@ -109,7 +113,8 @@ class IncidentsWork:
                     self._garbage.append(_refused(item, self._poisoned[offset, index]))
                     continue
                 try:
-                    self._change(item, record.log_id)
+                    if self._is_new(item, record.log_id):
+                        self._change(item, record.log_id)
                 except Exception as error:
                     raise Poison(offset, index, error) from error
         elif type(record) is Tick:
@@ -146,6 +151,15 @@ class IncidentsWork:
                     after = grouping.reloaded(group, self._members_of(key), route, now=self._now)
                     after = msgspec.structs.replace(after, revision=group.revision + 1)
                     self._put_group(key, after, visible=False)
+
+    def _is_new(self, change: MemberChange, log_id: str) -> bool:
+        """Whether nothing newer of the same partition of `alerts` has come before; of one cause there may be more."""
+        if log_id != self._causes.log_id:
+            self._causes, self._newest = Causes(log_id), {}
+        if change.cause < self._newest.get(change.cause_partition, -1):
+            return False
+        self._newest[change.cause_partition] = change.cause
+        return True
 
     def _change(self, change: MemberChange, log_id: str) -> None:
         group, member = self._group(change.group), self._member(change.group, change.identity)
@@ -401,6 +415,9 @@ class IncidentsWork:
         """Encode the groups that the step leaves."""
         for key, value in self.suppressor.changes():
             self.overlay.put(RULES, key, value)
+        if self._newest != self.partition.causes.newest or self._causes.log_id != self.partition.causes.log_id:
+            self._causes = Causes(self._causes.log_id, self._newest)
+            self.overlay.put(RULES, CAUSES, codec.encode(self._causes))
         changed = self.overlay.changes.get(GROUPS, {})
         for key in changed:
             group = self._groups[key]
@@ -479,6 +496,7 @@ class IncidentsWork:
             config_version=self._config_version,
             watermark=self._now,
             counts=_NO_COUNTS,
+            causes=self.overlay.changes.get(RULES, {}).get(CAUSES),
         )
 
     def abort(self) -> None:
@@ -501,6 +519,7 @@ class IncidentsWork:
                     del partition.members_of[key]
         self._deadlines.commit()
         self.suppressor.commit()
+        partition.causes = self._causes
         for event in ("opened", "reopened", "resolved"):
             if not self.replaying and self._counted.get(event):
                 metrics.incidents.labels(event).inc(self._counted[event])

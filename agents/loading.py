@@ -22,7 +22,7 @@ from agents.dedup import (
     decode_pulse,
     event_hash,
 )
-from agents.group_partition import GROUPS, MEMBERS, RULES, InputsPartition
+from agents.group_partition import CAUSES, GROUPS, MEMBERS, RULES, InputsPartition
 from agents.step import Partition, Waiting
 from sinks import alert_rows, incident_rows, postgres, rule_rows
 from sinks.postgres import Connection, Progress
@@ -204,6 +204,8 @@ class Loader:
             view.tables[RULES][row["key"]] = row["value"]
         if progress.config_version:
             view.tables[RULES]["config"] = codec.encode(progress.config_version)
+        if progress.causes:
+            view.tables[RULES][CAUSES] = progress.causes
 
     async def _patiently(self, dependency: str, action: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ANN401 - whatever the action gives
         delay = 0.05

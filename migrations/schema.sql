@@ -279,6 +279,7 @@ CREATE TABLE public.stream_progress (
     rejected bigint DEFAULT 0 NOT NULL,
     redelivered bigint DEFAULT 0 NOT NULL,
     updated_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    causes bytea DEFAULT '\x'::bytea NOT NULL,
     CONSTRAINT stream_progress_check CHECK ((safe <= applied)),
     CONSTRAINT stream_progress_check1 CHECK ((received = ((((((new + changed) + resolved) + duplicate) + late) + rejected) + redelivered))),
     CONSTRAINT stream_progress_partition_check CHECK ((partition >= 0))

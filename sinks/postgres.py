@@ -53,7 +53,7 @@ LEFT JOIN stream_progress past ON past.topic = $2 AND past.partition = wanted.pa
 GROUP BY wanted.partition
 ORDER BY wanted.partition
 ON CONFLICT (log_id, topic, partition) DO UPDATE SET epoch = greatest(mine.epoch + 1, excluded.epoch)
-RETURNING partition, epoch, applied, safe, config_version, watermark
+RETURNING partition, epoch, applied, safe, config_version, watermark, causes
 """
 
 # Whether epochs are still the newest, without changing anything.
@@ -70,18 +70,18 @@ UPDATE stream_progress AS mine SET
     new = mine.new + step.new, changed = mine.changed + step.changed, resolved = mine.resolved + step.resolved,
     duplicate = mine.duplicate + step.duplicate, late = mine.late + step.late,
     rejected = mine.rejected + step.rejected, redelivered = mine.redelivered + step.redelivered,
-    updated_at = clock_timestamp()
+    causes = coalesce(step.causes, mine.causes), updated_at = clock_timestamp()
 FROM unnest($3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::timestamptz[], $9::bigint[],
-            $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[])
+            $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bytea[])
     AS step(partition, epoch, applied, safe, config_version, watermark,
-            new, changed, resolved, duplicate, late, rejected, redelivered)
+            new, changed, resolved, duplicate, late, rejected, redelivered, causes)
 WHERE mine.log_id = $1 AND mine.topic = $2 AND mine.partition = step.partition
     AND mine.epoch = step.epoch AND mine.applied < step.applied
 RETURNING mine.partition
 """
 
 
-_ADVANCE_PARAMETERS: Final = 15
+_ADVANCE_PARAMETERS: Final = 16
 _SOME: Final = 5000
 STREAM_SECONDS: Final = 600.0
 """How long one part of a query of any size may take."""
@@ -93,7 +93,7 @@ class UnknownLogError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far one partition is in Postgres, and under which epoch it is owned."""
+    """How far one partition is in Postgres, under which epoch it is owned, and of what it heard (see `Advance`)."""
 
     partition: int
     epoch: int
@@ -101,11 +101,15 @@ class Progress:
     safe: int
     config_version: int
     watermark: datetime
+    causes: bytes = b""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Advance:
-    """One partition's part of a step. `counts`: new, changed, resolved, duplicate, late, rejected, redelivered."""
+    """One partition's part of a step. `counts`: new, changed, resolved, duplicate, late, rejected, redelivered.
+
+    `causes` is the table value of that name of `incident-inputs`; None leaves it.
+    """
 
     partition: int
     epoch: int
@@ -114,6 +118,7 @@ class Advance:
     config_version: int
     watermark: datetime
     counts: tuple[int, int, int, int, int, int, int] = (0, 0, 0, 0, 0, 0, 0)
+    causes: bytes | None = None
 
 
 async def _keep(_: Connection) -> None:
@@ -226,6 +231,7 @@ def _advance_arguments(log_id: str, topic: str, steps: Sequence[Advance]) -> lis
         [step.config_version for step in steps],
         [step.watermark for step in steps],
         *(list(column) for column in counts),
+        [step.causes for step in steps],
     ]
 
 

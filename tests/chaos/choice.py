@@ -12,8 +12,7 @@ from tests.chaos.faults import FAULTS
 
 _ON_DISKS: Final = tuple(f"full-{role}" for role in (Role.RABBITMQ, Role.REDIS, Role.POSTGRES, Role.KAFKA))
 # On a full disk a lone Kafka node loses the list of its topics: what follows is a lost log, which no run outlives.
-# A change that is repeated once its alert has left the group is taken for new: a known flaw, which this fault shows.
-_ONLY_BY_NAME: Final = frozenset({"full-kafka", "repeat-records"})
+_ONLY_BY_NAME: Final = frozenset({"full-kafka"})
 _ALONE: Final = frozenset({"zombie-worker"})
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 import agents.dedup
+import agents.incidents_work
 import agents.rules.incident
 import agents.timers
 import sinks.alert_rows
@@ -26,6 +27,7 @@ from agents.__main__ import main
 # Untyped on purpose: what is planted here is against the types.
 dedup: Any = agents.dedup
 incident: Any = agents.rules.incident
+incidents_work: Any = agents.incidents_work
 timers: Any = agents.timers
 alert_rows: Any = sinks.alert_rows
 incident_rows: Any = sinks.incident_rows
@@ -80,6 +82,7 @@ def no_revision_check() -> None:
         return whole(group, known, change, body, **more)
 
     incident.apply = credulous
+    incidents_work.IncidentsWork._is_new = lambda *_: True
     newer = {"WHERE mine.revision <= excluded.revision\n": ""}
     incident_rows._WRITE = _replaced(incident_rows._WRITE, newer)
     incident_rows.AT_ONCE = postgres.at_once(incident_rows._WRITE)
