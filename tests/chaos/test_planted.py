@@ -10,7 +10,10 @@ from tests.chaos.planted_runs import CASES, is_found, plan_of
 from tests.chaos.run import Run
 from tests.conftest import Broker
 
-pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(400)]
+
+TRIES = 4
+"""A fault hits at a moment that differs from run to run: a bug is found when one of a few runs shows it."""
 
 
 @pytest.fixture
@@ -24,5 +27,9 @@ def urls(postgres: Postgres, redis_url: str, amqp_url: str, apache_kafka: Broker
 @pytest.mark.parametrize("plant", CASES)
 async def test_a_planted_bug_is_found(plant: str, urls: dict[str, str], tmp_path: Path) -> None:
     said: list[str] = []
-    account = await Run(await plan_of(plant, urls), tmp_path, said.append).account()
-    assert is_found(plant, account), (said, account.findings)
+    for number in range(TRIES):
+        folder = tmp_path / f"run-{number}"
+        folder.mkdir()
+        if is_found(plant, await Run(await plan_of(plant, urls), folder, said.append).account()):
+            return
+    pytest.fail(f"{plant} was not found in {TRIES} runs: {said}")
