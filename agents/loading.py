@@ -12,7 +12,7 @@ import msgspec
 import structlog
 from redis.exceptions import RedisError
 
-from agents.dedup import (
+from agents.alert_partition import (
     ALERT_TABLE,
     HELD,
     PULSES,

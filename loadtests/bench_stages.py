@@ -10,7 +10,8 @@ import msgspec
 from pamqp import body as content
 from pamqp import commands, frame, header
 
-from agents.dedup import AlertsPartition, DedupLogic
+from agents.alert_partition import AlertsPartition
+from agents.dedup import DedupLogic
 from agents.group_partition import InputsPartition
 from agents.incidents import IncidentsLogic
 from loadtests.mixes import Mix, body, list_body
@@ -39,7 +40,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
 
 def stages() -> Iterator[Work]:
     """Every stage in the order of the way of an alert; each is the best of a few runs."""
-    settings = Settings.from_environ({})
+    settings = Settings.from_environ({"INCIDENTS_PARTITIONS": "1"})
     mix = Mix("bench", 1)
     events = [event for event in (mix.next() for _ in range(2 * ALERTS_TAKEN)) if event.alert is not None]
     events = events[:ALERTS_TAKEN]

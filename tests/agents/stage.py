@@ -9,7 +9,9 @@ from typing import Any
 
 import msgspec
 
-from agents.dedup import PULSES, AlertsPartition, DedupLogic, DedupWork
+from agents.alert_partition import PULSES, AlertsPartition
+from agents.dedup import DedupLogic
+from agents.dedup_work import DedupWork
 from agents.group_partition import GROUPS, MEMBERS, InputsPartition
 from agents.incidents import IncidentsLogic
 from agents.incidents_work import IncidentsWork

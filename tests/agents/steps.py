@@ -13,7 +13,8 @@ import asyncpg
 import msgspec
 from redis.asyncio import Redis
 
-from agents.dedup import ALERT_TABLE, PULSES, RECENT, DedupLogic, decode_chunk, event_hashes
+from agents.alert_partition import ALERT_TABLE, PULSES, RECENT, decode_chunk, event_hashes
+from agents.dedup import DedupLogic
 from agents.incidents import IncidentsLogic
 from agents.loading import Loader
 from agents.rules.dedup import Pulse

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from agents import dedup as agent
-from agents.dedup import HELD, PULSES, AlertsPartition
+from agents import alert_partition
+from agents.alert_partition import HELD, PULSES, AlertsPartition
 from agents.rules import dedup as rule
 from agents.rules.dedup import Decided, Pulse
 from agents.step import Poison
@@ -242,16 +242,16 @@ def test_a_partition_rebuilt_from_rows_and_replayed_from_safe_has_the_same_alert
     newest = dict(sorted(there.rows.alerts))
     for identity, occurrence in newest.items():
         state, pulse = there.rows.alerts[identity, occurrence]
-        if identity in there.pulses or agent.decode_pulse(pulse).offset > safe:
+        if identity in there.pulses or alert_partition.decode_pulse(pulse).offset > safe:
             tables["alerts"][identity], tables[PULSES][identity] = state, pulse
     for row in there.rows.verdicts:
         if row.offset <= safe:
-            seen = [agent.event_hash(row.identity or "", event) for event in row.event_ids.split("\x1f")]
-            key, value = agent.chunk_of(row.decided_at, row.offset, seen)
+            seen = [alert_partition.event_hash(row.identity or "", event) for event in row.event_ids.split("\x1f")]
+            key, value = alert_partition.chunk_of(row.decided_at, row.offset, seen)
             known = tables["recent"].get(key)
-            chunk = agent.decode_chunk(value)
-            ids = agent.decode_chunk(known).ids + chunk.ids if known is not None else chunk.ids
-            tables["recent"][key] = codec.encode(agent.RecentChunk(chunk.at, ids))
+            chunk = alert_partition.decode_chunk(value)
+            ids = alert_partition.decode_chunk(known).ids + chunk.ids if known is not None else chunk.ids
+            tables["recent"][key] = codec.encode(alert_partition.RecentChunk(chunk.at, ids))
     stage = Dedup(view=View(0, Mark(2, LOG, safe, 1, there.partition.watermark), tables))
     stage.partition.watermark = there.partition.watermark
     for record in records[safe + 1 :]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from agents.dedup import AlertsPartition
+from agents.alert_partition import AlertsPartition
 from agents.step import Outgoing
 from agents.suppression import Suppression
 from streams import codec

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-import agents.dedup
+import agents.dedup_work
 import agents.incidents_work
 import agents.rules.incident
 import agents.timers
@@ -25,7 +25,7 @@ import streams.redis_tables
 from agents.__main__ import main
 
 # Untyped on purpose: what is planted here is against the types.
-dedup: Any = agents.dedup
+dedup: Any = agents.dedup_work
 incident: Any = agents.rules.incident
 incidents_work: Any = agents.incidents_work
 timers: Any = agents.timers

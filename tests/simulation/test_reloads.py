@@ -2,7 +2,7 @@
 
 import pytest
 
-from agents import dedup
+from agents import dedup_work
 from tests.simulation.test_scenarios import Scenario, alert
 
 BEFORE = """
@@ -70,8 +70,8 @@ def test_an_alert_that_comes_back_to_its_old_group_is_neither_new_there_nor_over
 def test_many_alerts_are_routed_anew_in_parts_and_a_restart_in_between_forgets_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(dedup, "ROUTE_LIMIT", 3)
-    monkeypatch.setattr(dedup, "TICK_LIMIT", 4)
+    monkeypatch.setattr(dedup_work, "ROUTE_LIMIT", 3)
+    monkeypatch.setattr(dedup_work, "TICK_LIMIT", 4)
     story = Scenario(BEFORE, partitions=1)
     story.push(0, *(alert(f"a{n}", ends=1000, team="a", service="x") for n in range(20)))
     story.world.run(10)

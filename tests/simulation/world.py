@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from agents.dedup import AlertsPartition
+from agents.alert_partition import AlertsPartition
 from agents.group_partition import InputsPartition
 from agents.rules.dedup import AlertState
 from agents.step import Outgoing, Partition

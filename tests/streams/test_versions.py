@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from agents.dedup import ALERT_TABLE, PULSES, RECENT, RecentChunk
+from agents.alert_partition import ALERT_TABLE, PULSES, RECENT, RecentChunk
 from agents.group_partition import GROUPS, MEMBERS
 from agents.loading import VERSIONS
 from agents.rules.dedup import AlertState, Pulse
