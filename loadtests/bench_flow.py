@@ -15,7 +15,7 @@ from embedded.stack import Stack
 from embedded.unit import Role
 from loadtests.bench_alertmanager import alertmanager
 from loadtests.http_blast import ALERTMANAGER, OWN, BlastPlan, blasted
-from loadtests.ledger import Law, verify_when_flushed
+from loadtests.ledger import Law, verify
 from loadtests.ledger_file import Entry, Outcome, entries_in
 from loadtests.load import generate
 from loadtests.plan import Endpoints, LoadPlan
@@ -142,7 +142,7 @@ class FlowBench:
         connection = await asyncpg.connect(self._endpoints.postgres)
         try:
             _say("comparing the ledger with Postgres")
-            found = await verify_when_flushed(connection, self._entries, self._run)
+            found = await verify(connection, self._entries, self._run)
         finally:
             await connection.close()
         wrong = sum(found.of(law).violations for law in (Law.LOST, Law.DOUBLED, Law.INVENTED))

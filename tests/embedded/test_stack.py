@@ -118,6 +118,18 @@ async def take_from_queue(stack: Stack, name: str) -> bytes:
     raise AssertionError("the queue ended")
 
 
+def is_queue_known(data: Path, name: str) -> bool:
+    """Whether RabbitMQ has written down where a quorum queue lives, half a second after its first confirms."""
+    found = [path for book in ("names", "meta") for path in data.glob(f"rabbitmq/mnesia/*/quorum/*/{book}.dets")]
+    return len(found) == 2 and all(name.encode() in path.read_bytes() for path in found)
+
+
+async def until_queue_is_known(data: Path, name: str) -> None:
+    async with asyncio.timeout(20):
+        while not is_queue_known(data, name):
+            await asyncio.sleep(0.05)
+
+
 async def queue_exists(stack: Stack, name: str) -> bool:
     connection = await aio_pika.connect(stack.endpoints["amqp"]["url"])
     async with connection:
@@ -167,7 +179,7 @@ async def test_a_service_that_is_killed_comes_back_where_it_was_with_its_data(
         await sql(stack, "create table kept as select 1 as one")
         await make_topic(stack, "kept")
         await put_in_queue(stack, "kept", b"body")
-        # RabbitMQ last: it writes down where a new quorum queue lives only half a second after confirming its messages.
+        await until_queue_is_known(tmp_path, "kept")
         for role in ("postgres", "kafka", "rabbitmq"):
             stack.kill(role, signal.SIGKILL)
             await heard.until(f"{role} runs again")
