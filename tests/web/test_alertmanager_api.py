@@ -57,7 +57,7 @@ def stored(labels: dict[str, str], **pulse: Any) -> dict[str, Any]:
     made = Pulse(
         content=b"", firing=True, occurrence=1, revision=1, event_at=NOW, starts_at=NOW, ends_at=None,
         first_seen_at=NOW, last_seen_at=NOW, count=1, offset=0, row_count=1, row_at=NOW,
-        **{"timeout_at": NOW + timedelta(minutes=4), **pulse},
+        **{"timeout_at": NOW + timedelta(hours=4), **pulse},
     )  # fmt: skip
     return {"state": codec.encode(state), "pulse": codec.encode(made)}
 
@@ -138,7 +138,7 @@ async def test_an_alert_has_its_own_end_origin_and_receivers(client: httpx.Async
         "annotations", "endsAt", "fingerprint", "generatorURL", "labels", "receivers", "startsAt", "status",
         "updatedAt",
     }  # fmt: skip
-    assert datetime.fromisoformat(alert["endsAt"]) == NOW + timedelta(minutes=4)
+    assert datetime.fromisoformat(alert["endsAt"]) == NOW + timedelta(hours=4)
     assert alert["generatorURL"] == "http://prometheus.example.org/graph"
     assert alert["receivers"] == [{"name": "pager"}, {"name": "mail"}]
     assert alert["annotations"] == {"summary": "s"}
@@ -299,7 +299,7 @@ async def test_moments_at_the_ends_of_time_and_nul_are_no_fault_of_ours(
     client: httpx.AsyncClient, changes: dict[str, str], status: int
 ) -> None:
     matchers = [{"name": "a", "value": "b", "isRegex": False}]
-    times = {"startsAt": NOW.isoformat(), "endsAt": (NOW + timedelta(hours=1)).isoformat()}
+    times = {"startsAt": NOW.isoformat(), "endsAt": (NOW + timedelta(hours=9)).isoformat()}
     silence = {"matchers": matchers, **times, "createdBy": "ada", "comment": "x", **changes}
     answer = await client.post("/api/v2/silences", json=silence)
     assert answer.status_code == status, answer.text
