@@ -167,7 +167,7 @@ async def test_a_key_that_cannot_be_looked_up_says_why(page: Page) -> None:
     await page.get_by_label("Table", exact=True).select_option("pulses")
     await page.get_by_label("Key").fill("0123456789abcdef")
     await page.get_by_role("button", name="Look up").click()
-    await expect(page.get_by_text("Redis cannot be reached")).to_be_visible()
+    await expect(page.get_by_text("Redis cannot be reached").first).to_be_visible()
 
 
 async def test_ages_are_of_the_incident(page: Page, conn: "Conn") -> None:
