@@ -115,20 +115,20 @@ class FlowBench:
 
     async def _worker_alone(self) -> Stage:
         before = self._used()
-        await self._stack.start_role(Role.WORKER)
-        rate = await self._settled("Kafka to Postgres")
+        rate = await self._settled(Role.WORKER, "Kafka to Postgres")
         return await self._judged("worker", "Kafka to committed", before, rate)
 
     async def _whole(self) -> Stage:
         before = self._used()
-        await self._stack.start_role(Role.BRIDGE)
-        rate = await self._settled("RabbitMQ to Postgres")
+        rate = await self._settled(Role.BRIDGE, "RabbitMQ to Postgres")
         return await self._judged("drain", "RabbitMQ to committed, all of it at once", before, rate)
 
-    async def _settled(self, what: str) -> float:
+    async def _settled(self, role: Role, what: str) -> float:
+        """Start what was missing, and wait until every event is committed."""
         connection = await asyncpg.connect(self._endpoints.postgres)
         try:
             began = (await read_sums(connection)).settled
+            await self._stack.start_role(role)
 
             async def settled() -> int:
                 return (await read_sums(connection)).settled - began
