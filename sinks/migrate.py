@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 PARTITIONED: Final = ("verdicts", "decisions")
 _NAME: Final = re.compile(r"\d{4}_[a-z0-9_]+\.sql")
-_DAY: Final = re.compile(r"_(\d{8})$")
 # Arbitrary numbers that name two advisory locks of this database.
 _MIGRATING: Final = 7_301_946_001
 _PARTITIONING: Final = 7_301_946_002
@@ -38,13 +37,6 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
     applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
 )
 """
-
-# Rows of a day that came before its partition sit in the default one.
-_MOVE: Final = """
-WITH moved AS (DELETE FROM {table}_other WHERE decided_at >= $1 AND decided_at < $2 RETURNING *)
-INSERT INTO {name} SELECT * FROM moved
-"""
-_FORGET: Final = "DELETE FROM {table}_other WHERE decided_at < $1"
 
 
 class MigrationError(Exception):
@@ -150,23 +142,19 @@ async def ensure_partitions(conn: "Conn", today: date, days_ahead: int = 3) -> l
         await conn.execute("SET LOCAL lock_timeout = '5s'")
         absent = await _absent(conn, wanted)
         for table, day in absent:
-            await _add_partition(conn, table, day)
+            await conn.execute("SELECT add_day($1, $2)", table, day)
         return [partition_name(table, day) for table, day in absent]
 
 
 async def drop_partitions(conn: "Conn", today: date, keep_days: int) -> list[str]:
     """Drop the daily partitions of days more than `keep_days` before `today`; return their names."""
     first = today - timedelta(days=keep_days)
-    dropped = []
+    dropped: list[str] = []
     async with conn.transaction():
         await conn.execute("SELECT pg_advisory_xact_lock($1)", _PARTITIONING)
         await conn.execute("SET LOCAL lock_timeout = '5s'")
         for table in PARTITIONED:
-            for name in await _partitions(conn, table):
-                if _day_of(name) < first:
-                    await conn.execute(f"DROP TABLE {name}")
-                    dropped.append(name)
-            await conn.execute(_FORGET.format(table=table), _midnight(first))
+            dropped += [row[0] for row in await conn.fetch("SELECT drop_days($1, $2)", table, first)]
     return dropped
 
 
@@ -215,28 +203,3 @@ async def _absent(conn: "Conn", wanted: list[tuple[str, date]]) -> list[tuple[st
     )
     present = {row["relname"] for row in rows}
     return [(table, day) for table, day in wanted if partition_name(table, day) not in present]
-
-
-async def _add_partition(conn: "Conn", table: str, day: date) -> None:
-    # Attaching, unlike CREATE ... PARTITION OF, leaves the table open for inserts.
-    name, first, end = partition_name(table, day), _midnight(day), _midnight(day + timedelta(days=1))
-    await conn.execute(f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)")
-    await conn.execute(f"LOCK TABLE {table}_other IN ACCESS EXCLUSIVE MODE")
-    await conn.execute(_MOVE.format(table=table, name=name), first, end)
-    await conn.execute(f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{first}') TO ('{end}')")
-
-
-async def _partitions(conn: "Conn", table: str) -> list[str]:
-    rows = await conn.fetch(
-        "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = to_regclass($1)",
-        table,
-    )
-    return sorted(row["relname"] for row in rows if _DAY.search(row["relname"]))
-
-
-def _day_of(name: str) -> date:
-    return datetime.strptime(name[-8:], "%Y%m%d").replace(tzinfo=UTC).date()
-
-
-def _midnight(day: date) -> datetime:
-    return datetime(day.year, day.month, day.day, tzinfo=UTC)
