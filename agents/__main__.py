@@ -1,20 +1,35 @@
 """The commands. Each role is one; `incidents run` starts all of them on one machine."""
 
-import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
-import asyncpg
 import click
 
-from agents.silence_commands import explain, silence
+from agents.lazy_group import LazyGroup
+from agents.terminal import colour_wanted
 from streams.settings import Settings, SettingsError
 
 T = TypeVar("T")
+
+# Where each command is, and what it does in a line; what is not here is below.
+COMMANDS: Final = {
+    "list": ("agents.incident_commands:list_incidents", "Incidents, by default those that are open or acknowledged"),
+    "show": ("agents.incident_commands:show", "One incident or several, with alerts, notices and timeline"),
+    "tail": ("agents.tail_command:tail", "Follow what changes, until Ctrl-C"),
+    "completion": ("agents.completion_command:completion", "Completion of commands and incidents for a shell"),
+    "silence": ("agents.silence_commands:silence", "Mute alerts for a while"),
+    "explain": ("agents.silence_commands:explain", "One alert's story: what came, was decided, and happens next"),
+}
+SECTIONS: Final = {
+    "Incidents": ("list", "show", "tail"),
+    "Alerts and receivers": ("silence", "explain", "dlq", "receiver", "check-config"),
+    "Running": ("run", "gateway", "bridge", "worker", "delivery", "migrate", "topics", "accept-new-log"),
+    "Trying and measuring": ("demo", "load", "bench"),
+}
 
 
 def _settings() -> Settings:
@@ -25,7 +40,9 @@ def _settings() -> Settings:
 
 
 def _run(job: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - whatever the job gives
-    import uvloop  # noqa: PLC0415 - commands that only print need no event loop
+    import asyncio  # noqa: PLC0415 - commands that only print need no event loop
+
+    import uvloop  # noqa: PLC0415 - likewise
 
     # Faust reads Kafka in a thread with a loop of its own, made by the policy.
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
@@ -46,13 +63,22 @@ def _role(run: Callable[[Settings], Awaitable[None]]) -> None:
         os._exit(1)  # a thread of the Kafka client may be stuck in what went wrong
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    lazy=COMMANDS,
+    sections=SECTIONS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="llm-incident-manager")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Alerts in over RabbitMQ and HTTP, incidents out in Postgres, on a page, and at whoever must know.
 
-    Settings are environment variables INCIDENTS_*; .env.example lists them.
+    Settings are environment variables INCIDENTS_*; .env.example lists them. Commands about incidents ask
+    the gateway, and may be given the beginning of an id. Exit codes: 0 done, 1 refused or failed,
+    2 not understood, 3 no such thing, 4 the gateway does not answer, 5 not allowed.
     """
+    ctx.color = colour_wanted()
 
 
 @main.command()
@@ -150,6 +176,8 @@ def bench(report: str, **chosen: Any) -> None:  # noqa: ANN401 - the fields of a
 
 
 def _interruptible(job: Coroutine[Any, Any, int]) -> int:
+    import asyncio  # noqa: PLC0415 - commands that only print need no event loop
+
     try:
         return asyncio.run(job)
     except KeyboardInterrupt:
@@ -159,6 +187,8 @@ def _interruptible(job: Coroutine[Any, Any, int]) -> int:
 @main.command()
 def migrate() -> None:
     """Bring the database to this version's schema; safe to run at any time, by several at once."""
+    import asyncpg  # noqa: PLC0415 - each command loads only what it needs
+
     from sinks import migrate as migrations  # noqa: PLC0415 - each command loads only what it needs
 
     async def job(settings: Settings) -> None:
@@ -310,6 +340,8 @@ def _meant(event_ids: tuple[str, ...], *, every: bool, source: str | None) -> No
 
 
 def _tell(job: Callable[[Settings], Coroutine[Any, Any, T]]) -> T:
+    import asyncpg  # noqa: PLC0415 - each command loads only what it needs
+
     try:
         return cast("T", _run(job(_settings())))
     except (TimeoutError, OSError, RuntimeError, asyncpg.PostgresError) as error:
@@ -318,10 +350,6 @@ def _tell(job: Callable[[Settings], Coroutine[Any, Any, T]]) -> T:
         if type(error).__module__.split(".")[0] in {"sinks", "streams", "aiokafka"}:
             raise click.ClickException(str(error)) from error
         raise
-
-
-main.add_command(silence)
-main.add_command(explain)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ import asyncpg
 import click
 import msgspec
 
-from agents.letter_text import body_text, line_of, printable, table_of
+from agents.letter_text import body_text, line_of, table_of
 from agents.replay import Replayer
+from agents.terminal import printable
 from sinks import dead_letter_rows as rows
 from sinks.dead_letter_rows import Letter, LetterState
 from sinks.postgres import Connection

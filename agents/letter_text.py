@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from agents.terminal import cut, printable
 from sinks.dead_letter_rows import PACKED_ALERT, Letter
 from streams import codec
 from streams.records import Alert, AlertBatch
@@ -16,11 +17,6 @@ from streams.records import Alert, AlertBatch
 _DUMPED: Final = 512
 _WIDEST: Final = {"event_id": 44, "source": 24, "reason": 1000}
 _COLUMNS: Final = ("event_id", "received_at", "state", "source", "via", "size", "reason")
-
-
-def printable(text: str) -> str:
-    """The text on one line, control and formatting characters escaped."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in _valid(text))
 
 
 def line_of(letter: Letter) -> dict[str, Any]:
@@ -46,12 +42,12 @@ def table_of(letters: Sequence[Letter], *, narrow: bool) -> Iterator[str]:
     lines.insert(0, [name.replace("_", " ") for name in _COLUMNS])
     if narrow:
         lines = [
-            [_cut(cell, _WIDEST.get(name, 40)) for name, cell in zip(_COLUMNS, line, strict=True)] for line in lines
+            [cut(cell, _WIDEST.get(name, 40)) for name, cell in zip(_COLUMNS, line, strict=True)] for line in lines
         ]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         row = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        yield _cut(row, shutil.get_terminal_size().columns) if narrow else row
+        yield cut(row, shutil.get_terminal_size().columns) if narrow else row
 
 
 def body_text(letter: Letter) -> str:
@@ -100,11 +96,3 @@ def _alert(alert: Alert) -> dict[str, Any]:
 
 def _shown(text: str) -> str:
     return "\n".join(printable(line.expandtabs()) for line in text.split("\n"))
-
-
-def _valid(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: max(0, width - 1)] + "…"

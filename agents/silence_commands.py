@@ -1,42 +1,23 @@
 """`incidents silence ...` and `incidents explain`: what people ask of silences and alerts on the command line."""
 
-import getpass
-import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import click
 
-from agents.api_client import address_of, ask
-from agents.letter_text import printable
+from agents.api_client import Gateway, user
+from agents.terminal import printable
+from agents.terminal import say as _say
 from streams.rules_matchers import MatcherError, parse
 from streams.rules_yaml import duration
-from streams.settings import Settings, SettingsError
 
 PATH: Final = "/api/v1/silences"
 _at_url: Final = click.option("--url", envvar="GATEWAY_URL", default="", help="address of the gateway")
 
 
-def _user() -> str:
-    """Who asks: the name, or in a container, where the user may have none, the number."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
-
-
-def _say(line: str) -> None:
-    """One line; senders wrote parts of it, so nothing in it steers the terminal."""
-    click.echo(printable(line))
-
-
 def _ask(url: str, method: str, path: str, **more: Any) -> Any:  # noqa: ANN401 - JSON
-    try:
-        settings = Settings.from_environ(os.environ)
-    except SettingsError as error:
-        raise click.ClickException(str(error)) from error
-    return ask(address_of(settings, url), method, path, **more)
+    return Gateway.found(url).ask(method, path, **more).body
 
 
 @click.group()
@@ -93,7 +74,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
             click.option("--start", default="", help="when it begins, in ISO 8601; now if left out"),
             click.option("--end", default="", help="when it ends, instead of --duration"),
             click.option("--comment", "-c", default="", help="why"),
-            click.option("--author", "-a", default=_user, help="who; by default the user"),
+            click.option("--author", "-a", default=user, help="who; by default the user"),
             click.option("--every", default="", help="calendar rule by which it comes back, as FREQ=WEEKLY;BYDAY=SU"),
             click.option("--until", default="", help="last moment that it comes back"),
             click.option("--zone", default="UTC", show_default=True, help="time zone of the calendar rule"),
@@ -160,7 +141,7 @@ def show(url: str, silence_id: str) -> None:
 def expire(url: str, silence_ids: Sequence[str]) -> None:
     """End silences now."""
     for silence_id in silence_ids:
-        one = _ask(url, "POST", f"{PATH}/{silence_id}/expire", query={"by": _user()})
+        one = _ask(url, "POST", f"{PATH}/{silence_id}/expire", query={"by": user()})
         _say(f"{one['id']}  {one['state']}")
 
 

@@ -5,7 +5,7 @@ import binascii
 import uuid
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     Conn = Connection[Record] | PoolConnectionProxy[Record]
 
 MAX_PAGE: Final = 200
+_HEX_DIGITS: Final = 32
 
 
 class IncidentSort(StrEnum):
@@ -89,6 +90,25 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     last_detail: str
 
 
+class IdRange(NamedTuple):
+    """Every id from `first` to `last`."""
+
+    first: uuid.UUID
+    last: uuid.UUID
+
+    @classmethod
+    def starting_with(cls, text: str) -> "IdRange":
+        """The ids that begin so; hyphens may be left out.
+
+        Raises:
+            ValueError: no id begins so.
+        """
+        digits = text.replace("-", "").lower()
+        if not 0 < len(digits) <= _HEX_DIGITS or not set(digits) <= set("0123456789abcdef"):
+            raise ValueError(text)
+        return cls(uuid.UUID(digits.ljust(_HEX_DIGITS, "0")), uuid.UUID(digits.ljust(_HEX_DIGITS, "f")))
+
+
 class IncidentFilter(msgspec.Struct, frozen=True, kw_only=True):
     """What the list is narrowed to; None or empty means everything. Every word of `text` must be found."""
 
@@ -97,6 +117,7 @@ class IncidentFilter(msgspec.Struct, frozen=True, kw_only=True):
     kind: tuple[Kind, ...] = ()
     team: str | None = None
     text: str = ""
+    ids: "IdRange | None" = None
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
@@ -125,6 +146,7 @@ WITH ranked AS (
        AND ($2::text[] IS NULL OR i.severity = ANY ($2))
        AND ($3::text[] IS NULL OR i.kind = ANY ($3))
        AND ($4::text IS NULL OR i.team = $4)
+       AND ($11::uuid IS NULL OR i.id BETWEEN $11 AND $12)
        AND ($5::text[] IS NULL
             OR concat_ws(' ', i.title, i.description, i.kind, i.group_labels::text, i.id::text) ILIKE ALL ($5)
             OR EXISTS (SELECT 1
@@ -202,6 +224,8 @@ async def list_incidents(
         after.at if after else None,
         after.id if after else None,
         limit + 1,
+        wanted.ids.first if wanted.ids else None,
+        wanted.ids.last if wanted.ids else None,
     )
     page = rows[:limit]
     following = None

@@ -42,6 +42,7 @@ class Settings:
     config: str = _setting("", "rules file (an alertmanager.yml); empty uses the built-in route", unit="path")
     data_dir: str = _setting(".data", "folder of everything the embedded services keep", unit="path")
     auth: str = _setting("off", "off is allowed only on a loopback address", unit="on|off")
+    token: str = _setting("", "API token that the commands show to the gateway", secret=True)
     log_format: str = _setting("auto", "json, text, or auto: text on a terminal", unit="auto|json|text")
     log_level: str = _setting("info", "least level that is logged", unit="debug|info|warning|error")
     log_generation: str = _setting("", "names one life of a Kafka log that forgets when its broker stops")
@@ -183,7 +184,9 @@ def example_lines() -> Iterator[str]:
 
 
 def _shown(item: "dataclasses.Field[Any]", value: object) -> object:
-    return masked(str(value)) if item.metadata["secret"] else value
+    if not item.metadata["secret"] or not value:
+        return value
+    return masked(str(value)) if "://" in str(value) else "***"
 
 
 def _is_loopback(host: str) -> bool:

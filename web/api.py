@@ -16,6 +16,7 @@ from sinks.alert_reads import AlertPage, AlertRow, alerts_of_incident, current_a
 from sinks.incident_reads import (
     MAX_PAGE,
     CursorError,
+    IdRange,
     IncidentFilter,
     IncidentPage,
     IncidentSort,
@@ -80,13 +81,20 @@ async def incidents(  # noqa: PLR0917 - query parameters, given by name
     kind: FromQuery[list[Kind] | None] = None,
     team: Team = None,
     q: Text = "",
+    starting: Annotated[
+        str, QueryParameter(name="id", max_length=36, pattern="^[0-9a-fA-F-]*$", description="How the id begins")
+    ] = "",
     sort: FromQuery[IncidentSort] = IncidentSort.UPDATED,
     limit: Limit = 50,
     cursor: Annotated[str, QueryParameter(max_length=400, description="`next` of the page before")] = "",
 ) -> IncidentPage:
     """Each of status, severity and kind may be given several times; `q` looks into labels of alerts too."""
+    try:
+        ids = IdRange.starting_with(starting) if starting else None
+    except ValueError as error:
+        raise problems.FieldProblemError("id", "no id begins so") from error
     wanted = IncidentFilter(
-        status=tuple(status or ()), severity=tuple(severity or ()), kind=tuple(kind or ()), team=team, text=q
+        status=tuple(status or ()), severity=tuple(severity or ()), kind=tuple(kind or ()), team=team, text=q, ids=ids
     )
     try:
         after = decode_cursor(cursor, sort) if cursor else None

@@ -15,8 +15,9 @@ from redis.asyncio import Redis
 
 from agents import dlq
 from agents.__main__ import main
-from agents.letter_text import body_text, printable, table_of
+from agents.letter_text import body_text, table_of
 from agents.replay import Outcome, Replayer, judged_again
+from agents.terminal import printable
 from sinks import alert_rows, dead_letter_rows
 from sinks.alert_rows import DeadRow, joined
 from sinks.dead_letter_rows import PACKED_ALERT, Letter, LetterState
