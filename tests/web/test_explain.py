@@ -258,4 +258,4 @@ def test_the_gateway_is_asked_itself_and_not_at_the_address_of_the_page(tmp_path
 
 async def test_a_gateway_that_does_not_answer_is_named() -> None:
     answer = await run("silence", "list", "--url=http://127.0.0.1:9")
-    assert (answer.exit_code, "http://127.0.0.1:9 does not answer" in answer.output) == (1, True)
+    assert (answer.exit_code, "http://127.0.0.1:9 does not answer" in answer.output) == (4, True)
