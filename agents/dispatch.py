@@ -32,6 +32,8 @@ PLACES: Final = 256
 LEASE: Final = timedelta(seconds=10)
 """So long a task stays with a process that has died; one that lives renews it."""
 SWEEP: Final = 0.5
+SWEEP_SOON: Final = 0.05
+"""Seconds between two looks for whatever is due, and those after places became free."""
 MAX_HINTS: Final = 10_000
 MAX_DETAIL: Final = 500
 _KEEP: Final = 2.0
@@ -84,10 +86,12 @@ class Dispatcher:
             self._hints.update(ids)
             self._woken.set()
 
-    def sweep_now(self) -> None:
-        """Look for whatever is due."""
-        self._sweep_at = 0.0
-        self._woken.set()
+    def _sweep_soon(self) -> None:
+        """Look for what may have waited for places, after others that become free at the same time."""
+        soon = time.monotonic() + SWEEP_SOON
+        if self._sweep_at > soon:
+            self._sweep_at = soon
+            self._woken.set()
 
     async def claim_for_ever(self) -> None:
         """Claim and start what is due, until told to stop."""
@@ -220,7 +224,7 @@ class Dispatcher:
         self._ended([*(one for one in finished if one.group_key), *members])
         self._count_digested(members, done)
         await self._fold_stale(done)
-        self.sweep_now()
+        self._sweep_soon()
 
     async def _fold_stale(self, done: Sequence[tuple[Claimed, Outcome | None]]) -> None:
         late = [task for task, end in done if isinstance(end, Sent) and task.age > STALE and task.incident_id]

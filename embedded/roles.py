@@ -15,6 +15,8 @@ from embedded.unit import Role, Unit
 
 PREFIX: Final = "INCIDENTS_"
 ROLES: Final = (Role.GATEWAY, Role.BRIDGE, Role.WORKER, Role.DELIVERY)
+YIELDING: Final = frozenset({Role.GATEWAY, Role.BRIDGE})
+"""Those of the intake: what was accepted already goes first."""
 
 
 class RoleProcess(Unit):
@@ -53,7 +55,7 @@ class RoleProcess(Unit):
             env[f"{PREFIX}OBSERVE_PORT"] = str(self._port)
         if self.role is Role.WORKER:
             env[f"{PREFIX}WORKER_NAME"] = f"w{self.index + 1}"
-        return agents_command(self.role.value, env=env, log=self.log, yields=self.role is not Role.WORKER)
+        return agents_command(self.role.value, env=env, log=self.log, yields=self.role in YIELDING)
 
     async def probe(self) -> None:
         async with httpx.AsyncClient(trust_env=False, timeout=2) as client:

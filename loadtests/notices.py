@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +24,7 @@ _PATIENCE_S: Final = 60.0
 _RULES: Final = """\
 route:
   receiver: desk
-  group_by: [alertname, service, model]
+  group_by: [alertname, service, model, run]
   group_wait: {wait}s
   group_interval: 1h
   repeat_interval: 12h
@@ -34,9 +34,21 @@ receivers:
 """
 
 
+# An incident that ends within group_wait is told to nobody, by Alertmanager's rule: it counts since when it lasted.
 _TOLD_OF: Final = """
-SELECT id, created_at FROM incidents WHERE created_at >= $1
-    AND EXISTS (SELECT FROM notification_tasks WHERE incident_id = incidents.id)
+WITH begun AS (
+    SELECT id, created_at AS at FROM incidents WHERE created_at >= $1
+    UNION ALL SELECT incident_id, at FROM timeline WHERE event = 'reopened' AND at >= $1
+),
+lasting AS (
+    SELECT id, min(at) AS at FROM begun
+    WHERE NOT EXISTS (
+        SELECT FROM timeline WHERE incident_id = begun.id AND event = 'resolved'
+            AND timeline.at >= begun.at AND timeline.at < begun.at + $2::interval)
+    GROUP BY id
+)
+SELECT id, lasting.at FROM lasting
+WHERE EXISTS (SELECT FROM notification_tasks WHERE incident_id = lasting.id)
 """
 
 
@@ -67,13 +79,13 @@ class Desk(msgspec.Struct, frozen=True):
     async def first_notices(self, connection: Connection, since: datetime) -> FirstNotices:
         """Wait until every incident opened since then was told, and say how long that took.
 
-        One that ended within group_wait is told to nobody, by Alertmanager's rule, and does not count.
+        One that ended within group_wait counts from when it opened again.
         """
         until = time.monotonic() + _PATIENCE_S
         await asyncio.sleep(GROUP_WAIT_S + 1)
         while True:
-            rows = await connection.fetch(_TOLD_OF, since)
-            opened = {str(row["id"]): row["created_at"].timestamp() for row in rows}
+            rows = await connection.fetch(_TOLD_OF, since, timedelta(seconds=GROUP_WAIT_S))
+            opened = {str(row["id"]): row["at"].timestamp() for row in rows}
             told = await asyncio.to_thread(self._told)
             if opened.keys() <= told.keys() or time.monotonic() > until:
                 break

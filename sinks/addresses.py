@@ -5,11 +5,14 @@ address: a name that resolves differently the second time gains nothing.
 """
 
 import asyncio
+import contextlib
 import ipaddress
+import select
 import socket
+import ssl
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Any, Final
 
 import httpcore
 
@@ -42,11 +45,33 @@ class CheckedBackend(httpcore.AnyIOBackend):
         """Try the allowed addresses of `host` in turn."""
         allowed = await allowed_addresses(host, port, abroad=self._abroad)
         for address in allowed[:-1]:
-            try:
-                return await super().connect_tcp(address, port, _ONE_ADDRESS, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout):
-                continue
-        return await super().connect_tcp(allowed[-1], port, timeout, local_address, socket_options)
+            with contextlib.suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
+                return _Polled(await super().connect_tcp(address, port, _ONE_ADDRESS, local_address, socket_options))
+        return _Polled(await super().connect_tcp(allowed[-1], port, timeout, local_address, socket_options))
+
+
+class _Polled(httpcore.AsyncNetworkStream):
+    """A connection that says quickly whether it may be used again: the pool asks all that are idle at each request."""
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+        self.read, self.write, self.aclose = stream.read, stream.write, stream.aclose  # type: ignore[method-assign]
+        self._poll = select.poll()
+        self._socket = stream.get_extra_info("socket")
+        self._poll.register(self._socket, select.POLLIN)
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the interface's own
+    ) -> httpcore.AsyncNetworkStream:
+        return _Polled(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 - the interface's own
+        if info == "is_readable":
+            return self._socket.fileno() < 0 or bool(self._poll.poll(0))
+        return self._stream.get_extra_info(info)
 
 
 async def allowed_addresses(host: str, port: int, *, abroad: bool = False) -> list[str]:

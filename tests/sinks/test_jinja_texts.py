@@ -105,10 +105,10 @@ def test_nothing_behind_underscores_is_shown(text: str) -> None:
     ],
 )
 def test_what_calls_or_takes_too_much_is_stopped(text: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(JinjaError):
         render(text)
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 20, "unstopped, it goes on for minutes"
 
 
 PIECES = (
