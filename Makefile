@@ -29,13 +29,18 @@ demo: $(STAMP) ## the same, fed with a sample storm; ONCE=1 stops afterwards and
 	@exec $(BIN)/incidents demo
 
 .PHONY: load
-load: $(STAMP) ## 1,000 messages/s for 60 s, against a running system or one of its own (REPORT=FILE)
+load: $(STAMP) ## 1,000 messages/s for 60 s, against a running system or one of its own (ROLLING=1: every role is restarted; REPORT=FILE)
 	@exec $(BIN)/incidents load
 
 .PHONY: chaos
 chaos: $(STAMP) ## hurt a system by seed and check the laws: SECONDS, RATE, SEED or SEEDS, FAULTS, WORKERS, PLANTED=1, REPORT=FILE
 	@$(PACKAGES) rabbitmq-server strace
 	@exec $(BIN)/python -m tests.chaos
+
+.PHONY: uptime
+uptime: $(STAMP) ## 30 minutes with a fault every 30 s: the share of ingest calls answered (SECONDS, RATE, EVERY, SEED, FAULTS, REPORT=FILE)
+	@$(PACKAGES) rabbitmq-server
+	@exec $(BIN)/python -m tests.chaos.uptime
 
 .PHONY: differential
 differential: $(STAMP) ## random scripts against the real Alertmanager and us: SCRIPTS=200, SEED, MODE=on|off|both, SIMULATED=1, REPORT=FILE

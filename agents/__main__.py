@@ -151,6 +151,7 @@ def demo(once: bool, messages: int, endpoints: str) -> None:  # noqa: FBT001 - c
     default=None,
     help="measure how soon somebody is told, on a system of its own; hanging: beside a target that never answers",
 )
+@click.option("--rolling", envvar="ROLLING", is_flag=True, help="restart every role meanwhile, on a system of its own")
 @click.option("--seed", envvar="SEED", type=int, default=None, help="seed of mix and arrivals")
 @click.option("--endpoints", envvar="ENDPOINTS", default="", help="endpoints.json of a running system")
 @click.option("--report", envvar="REPORT", default="", help="write the figures to this file as JSON")
@@ -185,20 +186,24 @@ def _interruptible(job: Coroutine[Any, Any, int]) -> int:
 
 
 @main.command()
-def migrate() -> None:
+@click.option(
+    "--roles",
+    is_flag=False,
+    flag_value="incidents",
+    metavar="[PREFIX]",
+    help="also make the roles PREFIX_migrate, PREFIX_app and PREFIX_read, and grant each what it needs",
+)
+def migrate(roles: str | None) -> None:
     """Bring the database to this version's schema; safe to run at any time, by several at once."""
     import asyncpg  # noqa: PLC0415 - each command loads only what it needs
 
     from sinks import migrate as migrations  # noqa: PLC0415 - each command loads only what it needs
 
     async def job(settings: Settings) -> None:
-        applied = await migrations.migrate(settings.database_url, click.echo)
-        conn = await asyncpg.connect(settings.database_url)
-        try:
-            await migrations.ensure_partitions(conn, datetime.now(UTC).date())
-        finally:
-            await conn.close()
+        applied = await migrations.migrate(settings.database_url, click.echo, roles=roles)
         click.echo(f"{len(applied)} migrations applied" if applied else "the schema is current")
+        if roles is not None:
+            click.echo(f"granted: make logins members of {roles}_migrate, {roles}_app or {roles}_read")
 
     _tell(job)
 

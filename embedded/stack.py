@@ -23,6 +23,7 @@ _STOP_WITHIN: Final = 14.0  # seconds for everything; a second is left for the l
 _DRAIN_WITHIN: Final = 8.0
 _CALM: Final = 2
 _GRACE: Final = 4.0  # the longest that one role may take
+_RESTART_GRACE: Final = 15.0
 _RESERVED: Final = {Role.BRIDGE: 9.0, Role.GATEWAY: 6.5, Role.WORKER: 4.0, Role.DELIVERY: 2.5}  # for what stops later
 
 
@@ -70,6 +71,11 @@ class Stack:
         if self._starter is None:
             raise EmbeddedError("the stack was not started")
         return self._starter.services
+
+    @property
+    def roles(self) -> list[RoleProcess]:
+        """The processes of the roles."""
+        return list(self._roles)
 
     @property
     def units(self) -> list[Unit]:
@@ -157,6 +163,14 @@ class Stack:
         await self._keeper.let_go(unit)
         await self._end(unit, _GRACE)
         self._publish()
+
+    async def restart_role(self, unit: RoleProcess) -> None:
+        """Stop one process in its own way and start it again, while the others go on; returns when it answers."""
+        await self._keeper.let_go(unit)
+        await self._end(unit, _RESTART_GRACE)
+        await unit.start_again()
+        self._publish()
+        self._keeper.watch(unit, unit.launch)
 
     async def kill_all(self) -> None:
         """The last resort: everything at once."""

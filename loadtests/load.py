@@ -36,8 +36,9 @@ from loadtests.report import (
     print_load,
     write_json,
 )
+from loadtests.rolling import Rolling
 from loadtests.sums import Connection, Sums, database_now, read_sums, wait_until
-from loadtests.target import NoSystemError, running_system
+from loadtests.target import NoSystemError, own_system, running_system
 from streams.settings import Settings
 
 _DRAIN_S: Final = 120.0
@@ -68,11 +69,13 @@ class _Measured:
     drained: bool
 
 
-async def load(plan: LoadPlan, endpoints: Endpoints, *, report: str = "", told: Desk | None = None) -> int:
+async def load(
+    plan: LoadPlan, endpoints: Endpoints, *, report: str = "", told: Desk | None = None, rolling: Rolling | None = None
+) -> int:
     """Run the plan against a system; 0 only if nothing was lost, doubled or otherwise wrong.
 
-    With `told`, somebody must hear of each incident in time as well. The run gets an id of its own, the plan's
-    `run` and `ledger` are replaced.
+    With `told`, somebody must hear of each incident in time as well; with `rolling`, every role is restarted
+    meanwhile. The run gets an id of its own, the plan's `run` and `ledger` are replaced.
     """
     if endpoints.amqp is None and plan.via is not Via.HTTP:
         print("this system has no RabbitMQ: alerts go over HTTP instead", flush=True)
@@ -84,12 +87,14 @@ async def load(plan: LoadPlan, endpoints: Endpoints, *, report: str = "", told: 
         connection = await asyncpg.connect(endpoints.postgres)
         try:
             began_at = await database_now(connection)
-            measured = await _measure(plan, endpoints, connection)
+            measured = await _measure(plan, endpoints, connection, rolling)
             first = await told.first_notices(connection, began_at) if told is not None else None
             entries = await asyncio.to_thread(entries_in, Path(folder))
             figures = await _judge(plan, endpoints, connection, measured, entries)
+            rolled = await rolling.figures(connection, entries) if rolling is not None else None
+            well = all(one is None or one.hold for one in (first, rolled))
             figures = msgspec.structs.replace(
-                figures, first_notices=first, passed=figures.passed and (first is None or first.hold)
+                figures, first_notices=first, rolling=rolled, passed=figures.passed and well
             )
         finally:
             await connection.close()
@@ -99,12 +104,13 @@ async def load(plan: LoadPlan, endpoints: Endpoints, *, report: str = "", told: 
     return 0 if figures.passed else 1
 
 
-async def _measure(plan: LoadPlan, endpoints: Endpoints, connection: Connection) -> _Measured:
+async def _measure(plan: LoadPlan, endpoints: Endpoints, connection: Connection, rolling: Rolling | None) -> _Measured:
     before = await read_sums(connection)
     used = usage_by_role(endpoints.processes)
     looking = await asyncpg.connect(endpoints.postgres)
     reader = OutsideReader(looking)
     outside = asyncio.create_task(reader.run(await database_now(connection)))
+    restarting = asyncio.create_task(rolling.run()) if rolling is not None else None
     try:
         ways = await generate(plan, connection, before)
         began = time.monotonic()
@@ -112,6 +118,9 @@ async def _measure(plan: LoadPlan, endpoints: Endpoints, connection: Connection)
         drained = await _drained(connection, before, confirmed)
         drain_s = time.monotonic() - began
     finally:
+        if rolling is not None and restarting is not None:
+            rolling.over()
+            await restarting
         reader.stop()
         honesty = await outside
         await looking.close()
@@ -119,7 +128,8 @@ async def _measure(plan: LoadPlan, endpoints: Endpoints, connection: Connection)
     return _Measured(
         ways=ways,
         honesty=honesty,
-        cpu_us=per_message(used, after, sum(way.sent for way in ways)),
+        # A process that was restarted has taken its account with it.
+        cpu_us=per_message(used, after, sum(way.sent for way in ways)) if rolling is None else {},
         rss_mib={role: usage.rss_mib for role, usage in after.items()},
         drain_s=drain_s,
         drained=drained,
@@ -248,6 +258,10 @@ async def load_somewhere(plan: LoadPlan, settings: Settings, *, named: str | Non
                 folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="incidents-sink-"))
                 told = await stack.enter_async_context(desk(plan.receivers, Path(folder)))
             rules = told.rules if told is not None else None
+            if plan.rolling:
+                own = await stack.enter_async_context(own_system(settings, rules))
+                endpoints = msgspec.convert(own.endpoints, Endpoints)
+                return await load(plan, endpoints, report=report, told=told, rolling=Rolling(own))
             endpoints = await stack.enter_async_context(running_system(settings, named, rules))
             return await load(plan, endpoints, report=report, told=told)
     except (NoSystemError, GeneratorError) as error:
@@ -270,6 +284,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=standard.batch, help="alerts a message or request (%(default)s)")
     parser.add_argument("--shape", choices=list(Shape), default=standard.shape, help="spread of arrivals")
     parser.add_argument("--receivers", choices=list(Receivers), default=standard.receivers, help="who is told")
+    parser.add_argument("--rolling", action="store_true", help="restart every role meanwhile, on a system of its own")
     parser.add_argument("--seed", type=int, default=standard.seed, help="seed of mix and arrivals (%(default)s)")
     parser.add_argument(
         "--endpoints", default="", help="endpoints.json of a running system (default: the data folder's)"

@@ -67,7 +67,10 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """One run: alerts a second for so many seconds, `batch` alerts a message or request."""
+    """One run: alerts a second for so many seconds, `batch` alerts a message or request.
+
+    With `rolling` every role of the system is restarted meanwhile, one process after the other.
+    """
 
     rate: float = 1000
     seconds: float = 60
@@ -76,6 +79,7 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     shape: Shape = Shape.STEADY
     seed: int = 1
     receivers: Receivers = Receivers.NONE
+    rolling: bool = False
     run: str = "load"
     ledger: str = ""
     http: str | None = None

@@ -15,6 +15,7 @@ from loadtests.notices import FirstNotices
 from loadtests.outside import Honesty
 from loadtests.plan import Shape, Via
 from loadtests.processes import Usage
+from loadtests.rolling import RollingFigures
 
 _PLAIN_WIDTH: Final = 110
 
@@ -62,6 +63,7 @@ class LoadFigures(msgspec.Struct, kw_only=True, frozen=True):
     rss_mib: dict[str, float]
     passed: bool
     first_notices: FirstNotices | None = None
+    rolling: RollingFigures | None = None
 
 
 def console() -> Console:
@@ -113,6 +115,8 @@ def print_load(out: Console, figures: LoadFigures) -> None:
         )))  # fmt: skip
     if figures.first_notices is not None:
         print_first_notices(out, figures.first_notices)
+    if figures.rolling is not None:
+        print_rolling(out, figures.rolling)
     honesty = figures.honesty
     out.print(
         f"committed_at against an outside reader, {honesty.rows:,} incident rows: "
@@ -130,6 +134,16 @@ def print_first_notices(out: Console, first: FirstNotices) -> None:
         "", "incidents", "untold", "p50", "p99", "worst", "goal p99"), [
         ("opened to told", first.incidents, first.untold, first.p50_s, first.p99_s, first.worst_s, first.goal_s),
     ]))  # fmt: skip
+
+
+def print_rolling(out: Console, rolling: RollingFigures) -> None:
+    """The pauses that each restart made."""
+    title = f"rolling restart; no pause may be over {rolling.goal_s:g} s"
+    out.print(table_of(title, ("", "away s", "longest pause of verdicts s", "of confirms s"), (
+        (one.name, one.took_s, one.verdict_pause_s, one.confirm_pause_s) for one in rolling.restarts
+    )))  # fmt: skip
+    for name in rolling.undone:
+        out.print(f"{name} was not restarted before the load was over", style="red")
 
 
 _LATENCY_OF: Final[Mapping[str, str]] = {

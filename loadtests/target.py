@@ -42,7 +42,14 @@ async def running_system(settings: Settings, named: str | None, rules: Path | No
         return
     if named:
         raise NoSystemError(f"{path}: no running system there")
+    async with own_system(settings, rules) as stack:
+        yield msgspec.convert(stack.endpoints, Endpoints)
+
+
+@asynccontextmanager
+async def own_system(settings: Settings, rules: Path | None = None) -> AsyncIterator[Stack]:
+    """A new system in the data folder, with WORKERS, KAFKA and the settings of the environment."""
     workers = int(os.environ.get("WORKERS") or 1)
     overrides = {"config": rules} if rules is not None else {}
     async with Stack(settings.data_dir, overrides, workers=workers, say=Console()) as stack:
-        yield msgspec.convert(stack.endpoints, Endpoints)
+        yield stack

@@ -15,6 +15,8 @@ from urllib.parse import unquote, urlsplit
 
 import asyncpg
 
+from sinks import grants
+
 if TYPE_CHECKING:
     from asyncpg import Connection
     from asyncpg.pool import PoolConnectionProxy
@@ -90,21 +92,28 @@ def pending(applied: dict[str, str], known: list[Migration]) -> list[Migration]:
     return [one for one in known if one.name not in applied]
 
 
-async def migrate(database_url: str, progress: Callable[[str], None]) -> list[str]:
+async def migrate(database_url: str, progress: Callable[[str], None], *, roles: str | None = None) -> list[str]:
     """Bring the database to this version and return the names that were applied now.
 
     Makes the database if there is none. Each file is one transaction, so a run
     that was killed is finished by the next; a second run at the same time waits
-    for the first and then finds nothing to do.
+    for the first and then finds nothing to do. With `roles`, a prefix, the three
+    roles of `sinks.grants` are made as well; once they are, they get what new
+    migrations need without being named again.
     """
     conn = await _connected(database_url, progress)
     try:
         if not await conn.fetchval("SELECT pg_try_advisory_lock($1)", _MIGRATING):
             progress("waiting for another migration to end")
             await conn.execute("SELECT pg_advisory_lock($1)", _MIGRATING)
-        await conn.execute(_LEDGER)
-        applied = [await _apply(conn, one, progress) for one in pending(await _applied(conn), migrations())]
+        await grants.become_owner(conn)
+        applied = await _apply_all(conn, progress)
         await ensure_partitions(conn, datetime.now(UTC).date())
+        if roles is not None:
+            await conn.execute("RESET ROLE")
+            await grants.create(conn, roles)
+        elif applied and (prefix := await grants.granted(conn)):
+            await grants.grant(conn, prefix)
         return applied
     finally:
         await conn.close()  # ends the session, and the lock with it
@@ -185,6 +194,13 @@ async def _applied(conn: "Conn") -> dict[str, str]:
         return {}
     rows = await conn.fetch("SELECT name, checksum FROM schema_migrations")
     return {row["name"]: row["checksum"] for row in rows}
+
+
+async def _apply_all(conn: "Conn", progress: Callable[[str], None]) -> list[str]:
+    missing = pending(await _applied(conn), migrations())
+    if missing:  # who may only run the system may still ask whether anything is
+        await conn.execute(_LEDGER)
+    return [await _apply(conn, one, progress) for one in missing]
 
 
 async def _apply(conn: "Conn", one: Migration, progress: Callable[[str], None]) -> str:

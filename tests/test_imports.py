@@ -28,8 +28,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "streams.topics",
         "streams.addresses",
     ),
-    # Reads and writes the numbered files only.
-    "sinks.migrate": ("migrations",),
+    # Reads and writes the numbered files only, and grants what they made.
+    "sinks.migrate": ("migrations", "sinks.grants"),
     "streams": ("streams",),
     # The gateway, too, reads and writes rows; what it says of alerts comes from the rules the workers decide by.
     "web": ("web", "streams", "sinks", "agents.rules"),

@@ -153,7 +153,7 @@ class Run:
         finally:
             watching.cancel()
             await sender.kill()
-        entries = await asyncio.to_thread(known, self.folder / "senders.tsv")
+        entries = await self._known()
         void = json_of(self.folder / "sender.log")["untold"]
         began = time.monotonic()
         drained = await self._drained(stack, entries)
@@ -214,13 +214,21 @@ class Run:
             stories=tuple(self.written), hot=self.plan.hot,
         )  # fmt: skip
         file = self.folder / "sender.json"
-        file.write_bytes(msgspec.json.encode(plan))
-        return _own_process("tests.chaos.sender", [str(file)], self.folder / "sender.log")
+        file.write_bytes(msgspec.json.encode(self._sent(plan)))
+        return own_process("tests.chaos.sender", [str(file)], self.folder / "sender.log")
+
+    def _sent(self, plan: SenderPlan) -> SenderPlan:
+        """What the senders do."""
+        return plan
+
+    async def _known(self) -> list[Entry]:
+        """What became known of each event."""
+        return await asyncio.to_thread(known, self.folder / "senders.tsv")
 
     @asynccontextmanager
     async def _receiver(self, port: int) -> AsyncIterator[Child]:
         arguments = [str(port), str(self.folder / "receiver.jsonl"), str(self.plan.seed), "0.02"]
-        child = _own_process("tests.chaos.receiver", arguments, self.folder / "receiver.log")
+        child = own_process("tests.chaos.receiver", arguments, self.folder / "receiver.log")
         try:
             yield child
         finally:
@@ -352,7 +360,8 @@ def json_of(path: Path) -> dict[str, Any]:
     return answer
 
 
-def _own_process(module: str, arguments: Sequence[str], log: Path) -> Child:
+def own_process(module: str, arguments: Sequence[str], log: Path) -> Child:
+    """A module of ours, run by itself."""
     argv = [sys.executable, "-m", module, *arguments]
     return Child(Command(argv=argv, cwd=Path.cwd(), env=dict(os.environ), log=log))
 

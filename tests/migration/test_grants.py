@@ -1,0 +1,139 @@
+"""The roles in Postgres: what runs may do its work and nothing else, whoever reads sees no secret."""
+
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from datetime import date
+
+import asyncpg
+import pytest
+
+from embedded.postgres import Postgres
+from sinks import grants, migrate
+from sinks.migrate import Migration, migrations
+
+PASSWORD = "not-this-one"
+TRIGGERS = """
+SELECT DISTINCT tgrelid::regclass::text FROM pg_trigger WHERE tgfoid = 'refuse_change'::regproc
+"""
+
+
+@pytest.fixture
+def prefix(postgres: Postgres, database_url: str) -> Iterator[str]:
+    """Roles of the test's own, and a login for each; they go when the database has gone."""
+    from tests.conftest import _execute, _run  # noqa: PLC0415 - likewise used by its fixtures
+
+    name = f"t{secrets.token_hex(4)}"
+    yield name
+    database = database_url.rpartition("/")[2]
+    _run(_execute(postgres.url, f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)'))
+    for part in ("migrate", "app", "read"):
+        _run(_execute(postgres.url, f"DROP ROLE IF EXISTS {name}_{part}_login"))
+        _run(_execute(postgres.url, f"DROP ROLE IF EXISTS {name}_{part}"))
+
+
+@pytest.fixture
+async def logins(database_url: str, prefix: str) -> dict[str, str]:
+    """An address for a member of each role."""
+    await migrate.migrate(database_url, lambda _: None, roles=prefix)
+    conn = await asyncpg.connect(database_url)
+    try:
+        for part in ("migrate", "app", "read"):
+            statement = f"CREATE ROLE {prefix}_{part}_login LOGIN PASSWORD '{PASSWORD}' IN ROLE {prefix}_{part}"
+            await conn.execute(statement)
+    finally:
+        await conn.close()
+    place = database_url.rpartition("@")[2]
+    return {part: f"postgresql://{prefix}_{part}_login:{PASSWORD}@{place}" for part in ("migrate", "app", "read")}
+
+
+@pytest.fixture
+async def app(logins: dict[str, str]) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    conn = await asyncpg.connect(logins["app"])
+    yield conn
+    await conn.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TABLE mine ()",
+        "DROP TABLE alerts",
+        "ALTER TABLE alerts ADD COLUMN mine text",
+        "TRUNCATE incidents",
+        "UPDATE timeline SET actor = 'somebody else'",
+        "DELETE FROM timeline",
+        "UPDATE silence_audit SET actor = 'somebody else'",
+        "DELETE FROM silence_audit",
+        "UPDATE config_versions SET body = ''",
+        "INSERT INTO schema_migrations (name, checksum) VALUES ('x', 'y')",
+        "DELETE FROM schema_migrations",
+        "COPY alerts TO PROGRAM 'true'",
+        "SELECT rolpassword FROM pg_authid",
+        "SELECT pg_read_file('/etc/passwd')",
+        "CREATE ROLE mine",
+        "CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "DROP TABLE verdicts_other",
+        "ALTER TABLE timeline DISABLE TRIGGER ALL",
+    ],
+)
+async def test_what_runs_may_not(app: "asyncpg.Connection[asyncpg.Record]", statement: str) -> None:
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await app.execute(statement)
+
+
+async def test_what_runs_keeps_the_days_and_asks_for_the_schema(
+    app: "asyncpg.Connection[asyncpg.Record]", logins: dict[str, str]
+) -> None:
+    await migrate.check(app)
+    assert await migrate.migrate(logins["app"], lambda _: None) == []
+    day = date(2031, 5, 17)
+    assert "verdicts_20310517" in await migrate.ensure_partitions(app, day, days_ahead=0)
+    assert "verdicts_20310517" in await migrate.drop_partitions(app, date(2031, 6, 1), keep_days=7)
+    with pytest.raises(asyncpg.RaiseError, match="has no days"):
+        await app.execute("SELECT add_day('alerts', '2031-01-01')")
+    with pytest.raises(asyncpg.UndefinedTableError):
+        await app.execute("SELECT drop_days('alerts', '2031-01-01')")
+
+
+async def test_whoever_reads_sees_incidents_and_no_secret(logins: dict[str, str]) -> None:
+    conn = await asyncpg.connect(logins["read"])
+    try:
+        assert await conn.fetchval("SELECT count(*) FROM incidents") == 0
+        for table in grants.SECRET:
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await conn.execute(f"SELECT * FROM {table}")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await conn.execute("DELETE FROM incidents")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await conn.execute("SELECT drop_days('verdicts', '2031-01-01')")
+    finally:
+        await conn.close()
+
+
+async def test_what_a_later_migration_makes_belongs_to_the_schemas_owner_and_is_granted(
+    logins: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = Migration("9000_later.sql", "CREATE TABLE later (id int); CREATE FUNCTION f() RETURNS int RETURN 1")
+    known = [*migrations(), later]
+    monkeypatch.setattr(migrate, "migrations", lambda: known)
+    assert await migrate.migrate(logins["migrate"], lambda _: None) == [later.name]
+    conn = await asyncpg.connect(logins["app"])
+    try:
+        await conn.execute("INSERT INTO later VALUES (f())")
+        owner = await conn.fetchval("SELECT tableowner FROM pg_tables WHERE tablename = 'later'")
+        assert owner.endswith("_migrate")
+    finally:
+        await conn.close()
+
+
+async def test_every_table_that_refuses_changes_is_granted_so(conn: "asyncpg.Connection[asyncpg.Record]") -> None:
+    refusing = {row[0] for row in await conn.fetch(TRIGGERS)}
+    assert refusing
+    assert not refusing - grants.APPEND_ONLY
+    tables = {row[0] for row in await conn.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")}
+    assert not (grants.APPEND_ONLY | grants.SECRET | {grants.LEDGER}) - tables
+
+
+async def test_a_prefix_is_a_plain_name(conn: "asyncpg.Connection[asyncpg.Record]") -> None:
+    with pytest.raises(ValueError, match="no name for roles"):
+        await grants.create(conn, "a; DROP TABLE alerts")
