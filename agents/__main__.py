@@ -195,8 +195,6 @@ def _interruptible(job: Coroutine[Any, Any, int]) -> int:
 )
 def migrate(roles: str | None) -> None:
     """Bring the database to this version's schema; safe to run at any time, by several at once."""
-    import asyncpg  # noqa: PLC0415 - each command loads only what it needs
-
     from sinks import migrate as migrations  # noqa: PLC0415 - each command loads only what it needs
 
     async def job(settings: Settings) -> None:
