@@ -12,6 +12,7 @@ import click
 from agents.lazy_group import LazyGroup
 from agents.terminal import colour_wanted
 from streams.settings import Settings, SettingsError
+from streams.tracing import tracing
 
 T = TypeVar("T")
 
@@ -49,9 +50,10 @@ def _run(job: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - whatever the j
     return uvloop.run(job)
 
 
-def _role(run: Callable[[Settings], Awaitable[None]]) -> None:
+def _role(name: str, run: Callable[[Settings], Awaitable[None]]) -> None:
     async def job(settings: Settings) -> None:
-        await run(settings)
+        with tracing(settings, name):
+            await run(settings)
 
     try:
         _run(job(_settings()))
@@ -94,7 +96,7 @@ def gateway() -> None:
     """Serve HTTP ingest, the API and the page."""
     from web.gateway import run as serve  # noqa: PLC0415 - each role loads only what it needs
 
-    _role(serve)
+    _role("gateway", serve)
 
 
 @main.command()
@@ -102,7 +104,7 @@ def bridge() -> None:
     """Bring alerts from RabbitMQ to Kafka."""
     from streams.bridge import run as serve  # noqa: PLC0415 - each role loads only what it needs
 
-    _role(serve)
+    _role("bridge", serve)
 
 
 @main.command()
@@ -110,7 +112,7 @@ def worker() -> None:
     """Run the agents that turn alerts into incidents."""
     from agents.worker import run as serve  # noqa: PLC0415 - each role loads only what it needs
 
-    _role(serve)
+    _role("worker", serve)
 
 
 @main.command()
@@ -118,7 +120,7 @@ def delivery() -> None:
     """Send notices to receivers until they have them."""
     from agents.deliver import run as serve  # noqa: PLC0415 - each role loads only what it needs
 
-    _role(serve)
+    _role("delivery", serve)
 
 
 @main.command()

@@ -1,6 +1,6 @@
 """One partition's part of a step of dedup: records decided, and the rows and records that follow."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +29,7 @@ from agents.rules import dedup, routing
 from agents.rules.dedup import AlertState, Decided, GroupRef, Pulse
 from agents.sources import Sources
 from agents.step import Outgoing, Poison, Poisoned
+from agents.step_traces import Told
 from sinks.alert_rows import AlertRow, DeadRow, TouchRow, VerdictRow
 from sinks.dead_letter_rows import RefusedAgain
 from sinks.postgres import Advance
@@ -45,12 +46,14 @@ from streams.records import (
     MemberChange,
     Rejected,
     Tick,
+    Traced,
     Verdict,
 )
 from streams.redis_tables import Overlay
 from streams.rules_config import Ours
 from streams.rules_inhibit import InhibitRule
-from streams.topics import DEAD_LETTERS, INPUTS, topic_name
+from streams.topics import ALERTS, DEAD_LETTERS, INPUTS, topic_name
+from streams.trace_context import by_item, child, of_items
 
 if TYPE_CHECKING:
     from agents.dedup import DedupLogic
@@ -68,6 +71,8 @@ _ORDER: Final = tuple(Verdict)
 
 class DedupWork:
     """One partition's part of a step of dedup."""
+
+    told: Sequence[Told] = ()
 
     def __init__(self, logic: "DedupLogic", partition: AlertsPartition, poisoned: Poisoned, replaying: bool) -> None:  # noqa: FBT001 - passed on
         self.logic = logic
@@ -90,6 +95,7 @@ class DedupWork:
         self._told: dict[int, list[MemberChange]] = {}
         self._retold: set[str] = set()
         self._retelling = False
+        self._contexts: dict[tuple[int, int], str] = {}
         self._sources = Sources()
         self._inhibit_rules = logic.configs[partition.config_version].inhibit_rules
         self._former_rules: tuple[InhibitRule, ...] = ()
@@ -112,11 +118,17 @@ class DedupWork:
     def apply(self, offset: int, record: AlertsRecord) -> None:
         """Decide about one record."""
         if type(record) is AlertBatch:
+            if record.traced:
+                self._follow(offset, record)
             self._batch(offset, record)
         elif type(record) is Tick:
             self._tick(offset, record)
         elif type(record) is ConfigChanged:
             self._configure(offset, record)
+
+    def _follow(self, offset: int, batch: AlertBatch) -> None:
+        for index, context in by_item(batch.traced).items():
+            self._contexts[offset, index] = child(context, ALERTS, self.partition.view.partition, offset)
 
     def _batch(self, offset: int, batch: AlertBatch) -> None:
         self._now = max(self._now, batch.accepted_at)
@@ -575,12 +587,19 @@ class DedupWork:
         for number, changes in self._told.items():
             for start in range(0, len(changes), BATCH_LIMIT):
                 part = tuple(changes[start : start + BATCH_LIMIT])
-                batch = InputBatch(log_id=self.logic.log_id, accepted_at=self._now, items=part)
+                batch = InputBatch(
+                    log_id=self.logic.log_id, accepted_at=self._now, items=part, traced=self._traced(part)
+                )
                 yield Outgoing(inputs, number, part[0].group.encode(), codec.encode(batch))
         dead = topic_name(self.logic.settings.app_prefix, DEAD_LETTERS)
         for item in self._rejected:
             number = event_hash("", item.event_id) % self.logic.settings.partitions
             yield Outgoing(dead, number, item.event_id.encode("utf-8", "replace"), codec.encode(item))
+
+    def _traced(self, changes: tuple[MemberChange, ...]) -> tuple[Traced, ...]:
+        if not self._contexts:
+            return ()
+        return of_items([self._contexts.get((change.cause, change.index), "") for change in changes])
 
     def advance(self, offset: int) -> Advance:
         """The progress row after the step."""

@@ -19,6 +19,7 @@ import structlog
 from agents.admission import Admission
 from agents.rules import retry
 from agents.rules.limits import STALE
+from agents.send_traces import follow, trace_of
 from agents.targets import Target, Targets
 from sinks import digest_rows, target_rows, task_rows
 from sinks.outcome import Failed, Outcome, Reason, RetryLater, Sent
@@ -181,10 +182,13 @@ class Dispatcher:
     async def _deliver(self, task: Claimed, target: Target) -> None:
         outcome: Outcome | None = None
         if not self._stopping:
-            began = time.monotonic()
+            began = time.perf_counter()
+            following = follow(task)
             outcome = await self._sent(task)
             self._targets.heard(target, outcome)
-            metrics.notification_seconds.labels(task.channel).observe(time.monotonic() - began)
+            metrics.observe(metrics.notification_seconds.labels(task.channel), time.perf_counter() - began)
+            if following is not None:
+                following.ended(began, outcome)
         self._done.append((task, outcome))
         self._some_done.set()
 
@@ -260,6 +264,7 @@ class Dispatcher:
                 receiver=task.receiver,
                 host=urlsplit(task.target).hostname,
                 attempt=task.attempt,
+                **trace_of(task),
             )
 
     def _count_digested(self, members: Sequence[Finished], done: Sequence[tuple[Claimed, Outcome | None]]) -> None:

@@ -13,6 +13,7 @@ from agents.rules.incident import Event, GroupState, Member
 from agents.suppression import Suppression
 from sinks import task_rows
 from streams.rules_config import Receiver, Route
+from streams.trace_context import child
 
 
 class Decision(NamedTuple):
@@ -51,6 +52,8 @@ class Made(NamedTuple):
     tasks: tuple[task_rows.Task, ...]
     events: tuple[Event, ...]
     decisions: tuple[Decision, ...]
+    trace: str = ""
+    """The context of what was told, where it is traced."""
 
 
 def flush(key: str, group: GroupState, members: Sequence[Member], setting: Setting) -> Made:
@@ -63,12 +66,14 @@ def flush(key: str, group: GroupState, members: Sequence[Member], setting: Setti
     said = {identity: _by(one) for identity, one in held.items()}
     decisions = [*_muting(group, members, said), *_closing(group, setting.closed_by)]
     after = msgspec.structs.replace(
-        done.group, revision=group.revision + 1, updated_at=setting.now, suppressed=said, muted_by=setting.closed_by
-    )
-    return _told(key, after, done, decisions, setting)
+        done.group, revision=group.revision + 1, updated_at=setting.now, suppressed=said, muted_by=setting.closed_by,
+        trace="",
+    )  # fmt: skip
+    context = child(group.trace, "flush", after.revision) if group.trace and done.notices else ""
+    return _told(key, after, done, decisions, setting, context)
 
 
-def _told(key: str, after: GroupState, done: Flush, decisions: list[Decision], setting: Setting) -> Made:
+def _told(key: str, after: GroupState, done: Flush, decisions: list[Decision], setting: Setting, context: str) -> Made:
     rows, tasks, events = list[task_rows.Notice](), list[task_rows.Task](), list[Event]()
     bodies: dict[tuple[str, ...], str] = {}
     calmed: dict[str, Member] = {}
@@ -77,7 +82,7 @@ def _told(key: str, after: GroupState, done: Flush, decisions: list[Decision], s
         flushed = notices.Flushed(key, after, notice.receiver, setting.config_version, setting.now)
         which = (notice.receiver, *(member.identity for member in notice.members))
         if which not in bodies:
-            bodies[which] = notices.body(flushed, notice.members, setting.page_url)
+            bodies[which] = notices.body(flushed, notice.members, setting.page_url, context)
         row, task = notices.task(flushed, notice, bodies[which])
         rows.append(row)
         tasks.append(task)
@@ -94,7 +99,7 @@ def _told(key: str, after: GroupState, done: Flush, decisions: list[Decision], s
         decisions.append(Decision("task made", notice.reason, detail))
     return Made(
         msgspec.structs.replace(after, pending=waiting), done.gone, tuple(calmed.values()), tuple(rows), tuple(tasks),
-        tuple(events), tuple(decisions),
+        tuple(events), tuple(decisions), context,
     )  # fmt: skip
 
 

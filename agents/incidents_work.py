@@ -27,6 +27,7 @@ from agents.group_partition import (
 from agents.rules import grouping, incident, times
 from agents.rules.incident import Event, GroupState, Member
 from agents.step import Outgoing, Poison, Poisoned
+from agents.step_traces import Told
 from agents.suppression import StepSuppressor, Suppression
 from sinks import task_rows
 from sinks.alert_rows import DeadRow
@@ -51,6 +52,7 @@ from streams.records import (
 from streams.redis_tables import Overlay
 from streams.rules_config import Receiver, Route, RulesConfig
 from streams.topics import DEAD_LETTERS, INPUTS, TASKS, topic_name
+from streams.trace_context import by_item, child
 
 if TYPE_CHECKING:
     from agents.incidents import IncidentsLogic
@@ -59,6 +61,7 @@ TICK_LIMIT: Final = 200
 """Groups that one tick flushes in a partition: a step holds a tick of each, and new alerts wait for it."""
 HINT_LIMIT: Final = 512
 _NOT_MUTED: Final = Suppression()
+_UNTRACED: Final[dict[int, str]] = {}
 _NO_COUNTS: Final = (0, 0, 0, 0, 0, 0, 0)
 
 
@@ -100,6 +103,8 @@ class IncidentsWork:
         self._garbage: list[Garbage] = []
         self._deadlines = StepDeadlines(partition.deadlines)
         self._ticked = False
+        self._context = ""
+        self.told: list[Told] = []
         self._counted: dict[str, int] = {}
         self._causes = partition.causes
         self._newest = dict(partition.causes.newest)
@@ -108,12 +113,14 @@ class IncidentsWork:
         """Decide about one record."""
         if type(record) is InputBatch:
             self._now = max(self._now, record.accepted_at)
+            contexts = by_item(record.traced) if record.traced else _UNTRACED
             for index, item in enumerate(record.items):
                 if (offset, index) in self._poisoned:
                     self._garbage.append(_refused(item, self._poisoned[offset, index]))
                     continue
                 try:
                     if self._is_new(item, record.log_id):
+                        self._context = child(contexts.get(index, ""), INPUTS, self.partition.view.partition, offset)
                         self._change(item, record.log_id)
                 except Exception as error:
                     raise Poison(offset, index, error) from error
@@ -174,7 +181,8 @@ class IncidentsWork:
         )  # fmt: skip
         if applied is None:
             return
-        after = msgspec.structs.replace(applied.group, config_version=found_in)
+        trace = self._context or applied.group.trace
+        after = msgspec.structs.replace(applied.group, config_version=found_in, trace=trace)
         if applied.member is not None:
             after = grouping.joined(after, applied.member, route, now=self._now, strict=self._strict)
         self._put_group(change.group, after)
@@ -230,6 +238,8 @@ class IncidentsWork:
         )
         self.notices += made.notices
         self.tasks += made.tasks
+        if made.trace:
+            self.told.append(Told(made.trace, group.trace, group.incident_id, len(made.tasks)))
         self._put_group(key, made.group, visible=bool(made.events))
         for member in made.calmed:
             self._keep(key, member)

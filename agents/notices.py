@@ -25,8 +25,11 @@ class Flushed(msgspec.Struct, frozen=True):
     at: datetime
 
 
-def body(flushed: Flushed, members: Iterable[Member], page_url: str) -> str:
-    """The group as a notice tells it, in Alertmanager's words and order: JSON of `sinks.message.NoticeBody`."""
+def body(flushed: Flushed, members: Iterable[Member], page_url: str, trace: str = "") -> str:
+    """The group as a notice tells it, in Alertmanager's words and order: JSON of `sinks.message.NoticeBody`.
+
+    `trace` is the context that a send continues, where the flush is traced.
+    """
     group = flushed.group
     said = sorted(((member, codec.decode_body(member.body)) for member in members), key=_place)
     return codec.to_json(
@@ -47,6 +50,7 @@ def body(flushed: Flushed, members: Iterable[Member], page_url: str) -> str:
             "alerts": [_alert(member, words) for member, words in said],
             "externalURL": page_url,
             "truncatedAlerts": 0,
+            **({"traceparent": trace} if trace else {}),
         }
     )
 

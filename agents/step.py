@@ -20,12 +20,14 @@ from faust.types import EventT
 from redis.exceptions import RedisError
 
 from agents.deadlines import Deadlines
+from agents.step_traces import StepTraces, Told
 from sinks import postgres
 from sinks.postgres import Advance, Connection
 from streams import metrics
 from streams.codec import UndecodableRecordError
 from streams.records import not_after
 from streams.redis_tables import FencedError, Mark, Overlay, TableSet, View
+from streams.tracing import tracer
 
 POISON_TRIES: Final = 3
 STEP_BYTES: Final = 4 << 20
@@ -97,6 +99,7 @@ class Work(Protocol):
     partition: Partition
     overlay: Overlay
     replaying: bool
+    told: Sequence[Told]
 
     def apply(self, offset: int, record: Any) -> None:  # noqa: ANN401 - the topic's record type
         """Decide about one record."""
@@ -180,6 +183,7 @@ class StepRunner:
         self._room.set()
         self.last_step_at = time.monotonic()
         self.waiting = ""
+        self._traces: StepTraces | None = None
 
     async def put(self, events: Sequence[EventT[Any]]) -> None:
         """Hand over events; waits while the buffer is full."""
@@ -232,6 +236,19 @@ class StepRunner:
             batches[number] = self._decoded(number, batch)
         if not batches:
             return
+        metrics.step_batch_records.labels(self.name).observe(len(events))
+        mine = tracer()
+        if mine is None:
+            await self._apply(batches)
+            return
+        traces = self._traces = StepTraces(mine, self.logic.topic)
+        for number, records in batches.items():
+            traces.find(number, records)
+        with traces.logging():
+            await self._apply(batches)
+        traces.record()
+
+    async def _apply(self, batches: Mapping[int, Batch]) -> None:
         records = [record for batch in batches.values() for _, record in batch]
         await self._patiently("postgres", lambda: self.logic.prepare(records))
         # What Postgres has already is replayed on its own: it changes tables and view, and writes no rows.
@@ -245,7 +262,6 @@ class StepRunner:
         except _REFUSED as error:
             log.warning("rows were refused", topic=self.logic.topic, reason=repr(error))
             await self._one_by_one(fresh)
-        metrics.step_batch_records.labels(self.name).observe(len(events))
 
     async def _replay(self, batches: Batches) -> None:
         refused: Mapping[int, Poisoned] = {}
@@ -315,6 +331,8 @@ class StepRunner:
                 log.warning("event could not be handled", partition=number, offset=poison.at[0], reason=str(poison))
                 if tries[poison.at] >= POISON_TRIES:
                     poisoned[poison.at] = str(poison)
+                    if self._traces is not None:
+                        self._traces.failed(number, poison.at[0], str(poison))
             except BaseException:
                 work.abort()
                 raise
@@ -379,6 +397,8 @@ class StepRunner:
         writes = [(work.overlay, self._mark(work, offset)) for work, offset in works]
         await self._patiently("redis", lambda: self.tables.flush(writes))
         self._observe("redis", started)
+        if self._traces is not None:
+            self._traces.tell(told for work, _ in works for told in work.told)
         for (work, offset), (overlay, mark) in zip(works, writes, strict=True):
             overlay.commit(mark)
             work.partition.pg_applied = max(work.partition.pg_applied, offset)
@@ -443,6 +463,8 @@ class StepRunner:
 
     def _observe(self, part: str, started: float) -> None:
         metrics.step_seconds.labels(self.name, part).observe(time.perf_counter() - started)
+        if self._traces is not None:
+            self._traces.part(part, started)
 
 
 def _size(event: EventT[Any]) -> int:

@@ -25,6 +25,7 @@ from sinks.addresses import CheckedBackend, RefusedAddressError
 from sinks.outcome import Failed, Outcome, Reason, RetryLater, Sent
 from sinks.proxies import proxy_for
 from sinks.tls import client_context
+from streams import trace_context
 from streams.addresses import is_refused_host
 
 MAX_ANSWER: Final = 65_536
@@ -242,6 +243,8 @@ def _built(client: httpx.AsyncClient, request: Request, url: httpx.URL, *, secre
     headers["Accept-Encoding"] = "identity"
     headers["Content-Type"] = request.content_type
     headers["Idempotency-Key"] = request.key
+    if context := trace_context.current.get():
+        headers["traceparent"] = context
     headers.setdefault("User-Agent", _AGENT)
     for name, value in request.headers.items():
         if name.lower() != "authorization" or _origin(url) == secret:

@@ -57,7 +57,7 @@ class Digest(msgspec.Struct, frozen=True):
 
 
 class NoticeBody(msgspec.Struct, frozen=True, kw_only=True):
-    """What `notices.body` holds: the whole group at one flush."""
+    """What `notices.body` holds: the whole group at one flush, and the context of its trace where it is traced."""
 
     receiver: str
     group_key: str = msgspec.field(name="groupKey")
@@ -68,6 +68,7 @@ class NoticeBody(msgspec.Struct, frozen=True, kw_only=True):
     external_url: str = msgspec.field(name="externalURL")
     truncated_alerts: int = msgspec.field(default=0, name="truncatedAlerts")
     digest: Digest | None = None
+    traceparent: str = ""
 
 
 class UnusableNoticeError(ValueError):

@@ -19,6 +19,7 @@ from streams import metrics
 from streams.amqp import CONNECTION_ERRORS, Topology, confirming, connected
 from streams.amqp_bursts import Delivery
 from streams.bridge_batch import DeadLetter, Gathered, dead_message, gathered
+from streams.bridge_traces import Following, Stage
 from streams.capacity import Capacity
 from streams.observe import Health, Phase, serve
 from streams.producer import EventProducer, ProducerError
@@ -148,13 +149,18 @@ class Bridge:
     ) -> bool:
         """Judge, Kafka, dead letters, acknowledge; False when Kafka has not all of it, and nothing was acknowledged."""
         began = time.perf_counter()
-        found = gathered(messages, self._settings)
+        following = Following(messages)
+        found = gathered(messages, self._settings, following.contexts)
+        judged = time.perf_counter()
         if not await self._published(session, found):
             return False
+        published = time.perf_counter()
         if found.dead:
             await self._bury(dead, found.dead)
         await channel.basic_ack(messages[-1].tag, multiple=True, wait=False)
-        self._count(found, len(messages), time.perf_counter() - began)
+        ended = time.perf_counter()
+        self._count(found, len(messages), ended - began)
+        following.record(self._topology.queue, found, Stage(began, judged, published, ended))
         return True
 
     async def _published(self, session: _Session, found: Gathered) -> bool:

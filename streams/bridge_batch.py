@@ -1,7 +1,7 @@
 """What a batch of AMQP messages says: pure, from delivered messages to records and dead letters."""
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -9,17 +9,17 @@ from typing import Final
 import aio_pika
 import msgspec
 
-from streams import codec
+from streams import codec, trace_context
 from streams.amqp import HANDOVER_TYPE
 from streams.amqp_bursts import Delivery
 from streams.intake import Parsed, parse_own
 from streams.intake_payload import without_nul
-from streams.records import Alert, AlertBatch, Rejected
+from streams.records import Alert, AlertBatch, Rejected, Traced
 from streams.settings import Settings
 
 _GZIP: Final = 31
 _HEADER: Final = 1024
-_TRACE: Final = 64
+_NONE_TRACED: Final[Mapping[int, str]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,32 +41,44 @@ class Gathered:
     accepted: int = 0
 
 
-def gathered(messages: Iterable[Delivery], settings: Settings) -> Gathered:
-    """Judge every message. Order is kept: a handed-over batch stands between what came before and after it."""
+def gathered(messages: Sequence[Delivery], settings: Settings, contexts: Mapping[int, str] = _NONE_TRACED) -> Gathered:
+    """Judge every message. Order is kept: a handed-over batch stands between what came before and after it.
+
+    `contexts` are the traces of those messages, by their place, that are recorded.
+    """
     accepted_at = datetime.now(UTC)
     found = Gathered()
     items: list[Alert | Rejected] = []
+    traced: list[Traced] = []
     trace = ""
-    for message in messages:
+    for place, message in enumerate(messages):
         if message.content_type == HANDOVER_TYPE:
             batch = _handed_over(message, accepted_at)
             if batch is not None:
-                _close(found, items, accepted_at, trace)
-                items, trace = [], ""
+                _close(found, items, accepted_at, trace, traced)
+                items, trace, traced = [], "", []
                 found.batches.append(batch)
                 found.accepted += len(batch.items)
                 continue
         parsed = judged(message, accepted_at, settings)
+        if contexts and place in contexts:
+            first = len(items)
+            traced.append(Traced(contexts[place], tuple(range(first, first + len(parsed.items)))))
         items.extend(parsed.items)
-        trace = trace or _trace_of(message)
+        if message.headers and not trace:
+            trace = trace_of(message)
         _sort_out(found, parsed, message)
-    _close(found, items, accepted_at, trace)
+    _close(found, items, accepted_at, trace, traced)
     return found
 
 
-def _close(found: Gathered, items: list[Alert | Rejected], accepted_at: datetime, trace: str) -> None:
+def _close(
+    found: Gathered, items: list[Alert | Rejected], accepted_at: datetime, trace: str, traced: list[Traced]
+) -> None:
     if items:
-        found.batches.append(AlertBatch(accepted_at=accepted_at, items=tuple(items), via="amqp", trace=trace))
+        found.batches.append(
+            AlertBatch(accepted_at=accepted_at, items=tuple(items), via="amqp", trace=trace, traced=tuple(traced))
+        )
 
 
 def _handed_over(message: Delivery, now: datetime) -> AlertBatch | None:
@@ -77,7 +89,14 @@ def _handed_over(message: Delivery, now: datetime) -> AlertBatch | None:
         return None
     if not isinstance(record, AlertBatch):
         return None
-    return record if record.accepted_at <= now else msgspec.structs.replace(record, accepted_at=now)
+    traced = tuple(one for one in record.traced if _fits(one, len(record.items)))
+    return msgspec.structs.replace(record, accepted_at=min(record.accepted_at, now), traced=traced)
+
+
+def _fits(traced: Traced, items: int) -> bool:
+    """Whoever may publish may have written it: only what is a context, of items that are there, goes on."""
+    sound = trace_context.usable(traced.context) == traced.context
+    return sound and all(0 <= index < items for index in traced.items)
 
 
 def judged(message: Delivery, accepted_at: datetime, settings: Settings) -> Parsed:
@@ -112,9 +131,10 @@ def _sort_out(found: Gathered, parsed: Parsed, message: Delivery) -> None:
             found.dead.append(DeadLetter(item, body, message.routing_key, named))
 
 
-def _trace_of(message: Delivery) -> str:
-    trace = message.header("traceparent") if message.headers else None
-    return without_nul(trace[:_TRACE]) if isinstance(trace, str) else ""
+def trace_of(message: Delivery) -> str:
+    """What the sender says of its trace in the header `traceparent`; empty where that is no context."""
+    said = message.header("traceparent") if message.headers else None
+    return trace_context.usable(said) if isinstance(said, str) else ""
 
 
 def dead_message(letter: DeadLetter) -> aio_pika.Message:

@@ -8,13 +8,12 @@ import asyncio
 from typing import Final
 
 import aio_pika
-import msgspec
 import structlog
 from aio_pika.abc import AbstractExchange
 
 from streams import codec, metrics
 from streams.amqp import CONNECTION_ERRORS, HANDOVER_KEY, HANDOVER_TYPE, Topology, confirming, connected
-from streams.producer import cut
+from streams.producer import pieces
 from streams.records import AlertBatch
 from streams.settings import Settings
 
@@ -69,8 +68,7 @@ class Fallback:
         async with self._room:
             try:
                 async with asyncio.timeout(_CONFIRM_S):
-                    for items, _ in cut(list(batch.items)):
-                        part = msgspec.structs.replace(batch, items=tuple(items))
+                    for part in pieces(batch):
                         await exchange.publish(_message(part), HANDOVER_KEY, mandatory=True)
             except Exception as error:  # aiormq raises a bare one when the connection goes while it writes
                 metrics.fallback_messages.labels("failed").inc()

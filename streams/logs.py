@@ -12,6 +12,7 @@ import msgspec
 import structlog
 from structlog.typing import EventDict, Processor
 
+from streams import trace_context
 from streams.settings import Settings
 
 _LIBRARIES: Final = (
@@ -27,6 +28,7 @@ def configure(settings: Settings, role: str, stream: TextIO | None = None) -> No
     text = settings.log_format == "text" or (settings.log_format == "auto" and out.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        _tracing,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _naming(role, settings.worker_name),
@@ -66,6 +68,14 @@ def _naming(role: str, worker: str) -> Processor:
         return event
 
     return named
+
+
+def _tracing(_logger: object, _method: str, event: EventDict) -> EventDict:
+    context = trace_context.current.get()
+    if context:
+        event.setdefault("trace_id", trace_context.trace_id(context))
+        event.setdefault("span_id", context[36:52])
+    return event
 
 
 def _rendering(*, text: bool, colors: bool) -> list[Processor]:

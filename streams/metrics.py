@@ -12,6 +12,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from streams.records import Severity, Verdict
 from streams.topics import ALERTS, DEAD_LETTERS, INPUTS, TASKS
+from streams.trace_context import current, trace_id
 
 Metric = TypeVar("Metric", Counter, Gauge, Histogram)
 
@@ -38,6 +39,12 @@ LOAD_SOURCES: Final = ("redis", "postgres", "kept")
 
 _FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 _SIZES: Final = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000)
+
+
+def observe(histogram: Histogram, amount: float) -> None:
+    """Count one amount, with the trace that is worked on as its example."""
+    context = current.get()
+    histogram.observe(amount, {"trace_id": trace_id(context)} if context else None)
 
 
 def _declared(metric: Metric, *values: Iterable[str]) -> Metric:

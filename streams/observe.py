@@ -14,7 +14,8 @@ from typing import Any, Final
 import msgspec
 import structlog
 import uvicorn
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import REGISTRY
+from prometheus_client.exposition import choose_encoder
 
 from streams import metrics
 from streams.settings import Settings
@@ -129,8 +130,11 @@ class Health:
         return time.monotonic() - self._beat < _STALLED
 
 
-def probe(health: Health, path: str) -> tuple[int, str, bytes] | None:
-    """Status, content type and body for a probe's path; None when the path is another's."""
+def probe(health: Health, path: str, accept: str = "") -> tuple[int, str, bytes] | None:
+    """Status, content type and body for a probe's path; None when the path is another's.
+
+    Whoever accepts OpenMetrics has exemplars with the metrics.
+    """
     if path == "/healthz":
         alive = health.is_alive()
         return (200 if alive else 503), JSON, _encode({"alive": alive, "role": health.role})
@@ -138,7 +142,8 @@ def probe(health: Health, path: str) -> tuple[int, str, bytes] | None:
         readiness = health.readiness()
         return (200 if readiness.ready else 503), JSON, _encode(readiness)
     if path == "/metrics":
-        return 200, CONTENT_TYPE_LATEST, generate_latest()
+        encode, content_type = choose_encoder(accept)
+        return 200, content_type, encode(REGISTRY)
     return None
 
 
@@ -168,7 +173,7 @@ def probes(health: Health, other: App | None = None) -> App:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         is_read = scope["type"] == "http" and scope["method"] in {"GET", "HEAD"}
-        answer = probe(health, scope["path"]) if is_read else None
+        answer = probe(health, scope["path"], _accepted(scope)) if is_read else None
         if answer is None and other is not None:
             await other(scope, receive, send)
             return
@@ -182,6 +187,12 @@ def probes(health: Health, other: App | None = None) -> App:
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
     return app
+
+
+def _accepted(scope: Scope) -> str:
+    if scope["path"] != "/metrics":
+        return ""
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == b"accept"), "")
 
 
 class Server(uvicorn.Server):

@@ -13,13 +13,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+import msgspec
 import structlog
 
 from streams import codec, keys, metrics
 from streams.kafka_link import KafkaLink
-from streams.records import Alert, AlertBatch, Rejected
+from streams.records import Alert, AlertBatch, Rejected, Traced
 from streams.settings import Settings
 from streams.topics import ALERTS, topic_name
+from streams.trace_context import of_items
 
 MAX_ITEMS: Final = 512
 MAX_BYTES: Final = 512 * 1024
@@ -72,6 +74,7 @@ class _Share:
     accepted_at: datetime
     via: str
     trace: str
+    contexts: dict[int, str]  # by the id() of an item
     sent: bool = False
     withdrawn: bool = False
 
@@ -189,11 +192,12 @@ class EventProducer:
 
     def _shares(self, batch: AlertBatch, call: _Call) -> Iterator[tuple[int, _Share]]:
         by_partition: dict[int, list[Item]] = {}
+        contexts = _contexts(batch)
         for item in batch.items:
             by_partition.setdefault(partition_of(item, self._partitions), []).append(item)
         for partition, items in by_partition.items():
             for some, size in cut(items):
-                yield partition, _Share(call, some, size, batch.accepted_at, batch.via, batch.trace)
+                yield partition, _Share(call, some, size, batch.accepted_at, batch.via, batch.trace, contexts)
 
     def _withdraw(self, call: _Call) -> None:
         """Nobody waits for it any more: leave out what has not been sent."""
@@ -276,9 +280,26 @@ def _record_of(shares: list[_Share]) -> tuple[bytes, bytes]:
         items=items,
         via=shares[0].via,
         trace=next((share.trace for share in shares if share.trace), ""),
+        traced=_traced(shares) if any(share.contexts for share in shares) else (),
     )
     first = items[0]
     return (first.identity if isinstance(first, Alert) else first.event_id).encode(), codec.encode(batch)
+
+
+def _traced(shares: list[_Share]) -> tuple[Traced, ...]:
+    return of_items([share.contexts.get(id(item), "") for share in shares for item in share.items])
+
+
+def pieces(batch: AlertBatch) -> Iterator[AlertBatch]:
+    """The batch in pieces that fit one record."""
+    contexts = _contexts(batch)
+    for items, _ in cut(list(batch.items)):
+        traced = of_items([contexts.get(id(item), "") for item in items]) if contexts else ()
+        yield msgspec.structs.replace(batch, items=tuple(items), traced=traced)
+
+
+def _contexts(batch: AlertBatch) -> dict[int, str]:
+    return {id(batch.items[index]): one.context for one in batch.traced for index in one.items}
 
 
 def cut(items: list[Item]) -> Iterable[tuple[list[Item], int]]:

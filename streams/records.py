@@ -127,13 +127,24 @@ class Rejected(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag=1
     replay_of: str = ""
 
 
+class Traced(msgspec.Struct, frozen=True, array_like=True):
+    """A trace, by the context of the span before (see `streams.trace_context`), and the items of a record in it."""
+
+    context: str
+    items: tuple[int, ...]
+
+
 class AlertBatch(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="alerts"):
-    """Everything of one intake batch that falls on one partition of `alerts`."""
+    """Everything of one intake batch that falls on one partition of `alerts`.
+
+    `trace` is what the first sender that speaks of a trace said of it; `traced` are those that are recorded.
+    """
 
     accepted_at: datetime
     items: tuple[Alert | Rejected, ...]
     via: str = "http"
     trace: str = ""
+    traced: tuple[Traced, ...] = ()
 
 
 class Tick(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="tick"):
@@ -201,6 +212,7 @@ class InputBatch(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag
     accepted_at: datetime
     items: tuple[MemberChange, ...]
     trace: str = ""
+    traced: tuple[Traced, ...] = ()
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="outcome"):

@@ -46,6 +46,15 @@ class Settings:
     log_format: str = _setting("auto", "json, text, or auto: text on a terminal", unit="auto|json|text")
     log_level: str = _setting("info", "least level that is logged", unit="debug|info|warning|error")
     log_generation: str = _setting("", "names one life of a Kafka log that forgets when its broker stops")
+    otlp_url: str = _setting(
+        "",
+        "where traces go: http(s)://HOST:4318 (OTLP over HTTP) or grpc(s)://HOST:4317; empty turns tracing off",
+        unit="URL",
+    )
+    trace_share: float = _setting(
+        0.01, "share of messages whose trace is recorded; those that fail or are slow, or that a sender records, too"
+    )
+    trace_slow: float = _setting(1.0, "what takes longer than this is recorded in any case", unit="s")
     worker_name: str = _setting("w1", "name of this process in logs and metrics")
     app_prefix: str = _setting(
         "", "put before every topic, consumer group and Redis key, so that installations can share services"

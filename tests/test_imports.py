@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "streams.codec",
         "streams.topics",
         "streams.addresses",
+        "streams.trace_context",
     ),
     # Reads and writes the numbered files only, and grants what they made.
     "sinks.migrate": ("migrations", "sinks.grants"),

@@ -18,6 +18,7 @@ from streams.observe import App, Health, Phase, Receive, Scope, Send, Server, li
 from streams.producer import EventProducer
 from streams.redis_link import connect
 from streams.settings import Settings, SettingsError
+from streams.tracing import tracer
 from web import api
 from web.announcing import SilenceAnnouncer
 from web.configuration import Announcer, read_rules
@@ -26,6 +27,7 @@ from web.ingest import ROUTES, ingest_app
 from web.live import Live
 from web.reloading import Reloader, loaded
 from web.table_views import TableViews
+from web.traces import followed
 
 _CHECK: Final = 1.0
 _GRACE: Final = 5
@@ -63,6 +65,8 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
     database = Database(settings)
     live = Live(database, health)
     async with contextlib.AsyncExitStack() as stack:
+        if (mine := tracer()) is not None:
+            stack.enter_context(mine.instrumented())
         listener = listen(settings.http_host, settings.http_port)
         stack.callback(listener.close)
         stack.push_async_callback(redis.aclose)
@@ -76,7 +80,7 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         announcer, rules_announcer = SilenceAnnouncer(settings, database), Announcer(settings, rules)
         reloader = Reloader(settings, rules_announcer)
         reads = api.build(settings, database, live, TableViews(redis, settings), announcer, reloader)
-        app = composed(health, ingest_app(settings, producer, fallback, capacity), cast("App", reads))
+        app = composed(health, ingest_app(settings, producer, fallback, capacity), followed(cast("App", reads)))
         config = uvicorn.Config(
             app,
             loop="none",

@@ -12,16 +12,17 @@ from typing import Final
 import msgspec
 import structlog
 
-from streams import metrics
+from streams import metrics, trace_context
 from streams.capacity import Capacity, FullError
 from streams.fallback import Fallback
 from streams.handover import Handover, NowhereError
 from streams.intake import Parsed, Refusal, parse_alertmanager, parse_own
 from streams.observe import App, Receive, Scope, Send
 from streams.producer import EventProducer
-from streams.records import AlertBatch, Rejected
+from streams.records import AlertBatch, Rejected, Traced
 from streams.settings import Settings
 from web.http_body import BodyError, BodyReader, headers_of
+from web.traces import follow
 
 OWN: Final = "/api/v1/alerts"
 ALERTMANAGER: Final = "/api/v2/alerts"
@@ -85,9 +86,12 @@ class Ingest:
         if (scope["method"], route) not in ROUTES:
             await _respond(send, _problem(HTTPStatus.NOT_FOUND, "there is no such ingest route"))
             return
+        following = follow(scope)
         answer = await self._answer(route, scope, receive)
         metrics.ingest_requests.labels(route, str(answer[0])).inc()
-        metrics.ingest_seconds.labels(route).observe(time.perf_counter() - began)
+        metrics.observe(metrics.ingest_seconds.labels(route), time.perf_counter() - began)
+        if following is not None:
+            following.ended(began, "POST", route, int(answer[0]))
         await _respond(send, answer)
 
     async def _answer(self, route: str, scope: Scope, receive: Receive) -> Answer:
@@ -153,8 +157,10 @@ class Ingest:
         refused = sum(isinstance(item, Rejected) for item in parsed.items)
         metrics.intake_items.labels(via, "rejected").inc(refused)
         metrics.intake_items.labels(via, "accepted").inc(len(parsed.items) - refused)
-        trace = headers.get(b"traceparent", b"").decode("latin-1")[:64]
-        batch = AlertBatch(accepted_at=accepted_at, items=tuple(parsed.items), via=via, trace=trace)
+        trace = trace_context.usable(headers.get(b"traceparent", b"").decode("latin-1"))
+        context = trace_context.current.get()
+        traced = (Traced(context, tuple(range(len(parsed.items)))),) if context else ()
+        batch = AlertBatch(accepted_at=accepted_at, items=tuple(parsed.items), via=via, trace=trace, traced=traced)
         if refused < len(parsed.items):
             await self._handover.take(batch)
         elif refused:

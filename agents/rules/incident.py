@@ -29,7 +29,8 @@ class GroupState(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag
     tells which members that flush saw. `failed` and `held_up` are of the last
     flush: some notice of it failed; another was due while one was under way.
     `missed` are firings that could not be told to an integration; `suppressed`
-    (identity -> by what) and `muted_by` are what the last flush found.
+    (identity -> by what) and `muted_by` are what the last flush found. `trace` is
+    the context of what the next flush tells of, where that is traced.
     """
 
     team: str
@@ -64,6 +65,7 @@ class GroupState(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag
     missed: dict[str, tuple[str, ...]] = {}
     suppressed: dict[str, str] = {}
     muted_by: tuple[str, ...] = ()
+    trace: str = ""
 
     @property
     def active(self) -> bool:
