@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Awaitable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from datetime import UTC, datetime
 from typing import Any, Final, cast
 
 import asyncpg
@@ -23,6 +22,7 @@ from agents.dedup import DedupLogic
 from agents.incidents import IncidentsLogic
 from agents.loading import Loader, LogLostError
 from agents.log_watch import LogWatch, Owned
+from agents.periodic import Periodic
 from agents.step import Logic, Outgoing, Partition, StepRunner
 from agents.timers import Clock, Timers
 from sinks import config_rows, migrate, postgres
@@ -45,8 +45,6 @@ JOIN_SECONDS: Final = 5.0
 STALL_SECONDS: Final = 15.0
 REBALANCE_SECONDS: Final = 30.0
 LOG_LOOK_SECONDS: Final = 2.0
-KEEP_SECONDS: Final = 3600.0
-KEEP_AGAIN_SECONDS: Final = 60.0
 NAMES: Final = {ALERTS: "dedup", INPUTS: "incidents"}
 
 log = structlog.get_logger()
@@ -122,8 +120,9 @@ class Worker:
             *(timer.run() for timer in timers),
             self._watch(),
             self._watch_log(),
-            self._keep_days(),
         ]
+        periodic = await Periodic.open(self.settings, self._send)
+        periodic.drive(self.app)
         tasks = [asyncio.create_task(loop) for loop in loops]
         for task in tasks:
             task.add_done_callback(self._ended)
@@ -138,7 +137,9 @@ class Worker:
                     self.app.conf.stream_wait_empty = False
                     self.app.consumer.forget_unacked()  # type: ignore[attr-defined]
                 self.health.phase("draining")
+                await periodic.stop()
         finally:
+            await periodic.stop()
             stopping.cancel()
             for task in tasks:
                 task.cancel()
@@ -298,22 +299,6 @@ class Worker:
             self.health.set(part, ok=False, detail=repr(error))
         else:
             self.health.set(part, ok=True)
-
-    async def _keep_days(self) -> None:
-        """Make the coming days' partitions of verdicts and decisions, and drop those past their retention."""
-        while True:
-            try:
-                async with self.pool.acquire(timeout=2) as conn:
-                    today = datetime.now(UTC).date()
-                    await migrate.ensure_partitions(conn, today)
-                    gone = await migrate.drop_partitions(conn, today, self.settings.retention_days)
-            except (*postgres.TRANSIENT, asyncpg.PostgresError) as error:
-                log.warning("days were not kept", reason=repr(error))
-                await asyncio.sleep(KEEP_AGAIN_SECONDS)
-            else:
-                if gone:
-                    log.info("days dropped", tables=gone)
-                await asyncio.sleep(KEEP_SECONDS)
 
     def _look_at_rebalance(self) -> None:
         app: PipelineApp = self.app

@@ -160,6 +160,34 @@ CREATE TABLE public.groups (
     updated_at timestamp with time zone NOT NULL
 );
 
+CREATE TABLE public.heartbeat_watch (
+    single boolean DEFAULT true NOT NULL,
+    looked_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    since_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT heartbeat_watch_single_check CHECK (single)
+);
+
+CREATE TABLE public.heartbeats (
+    team text DEFAULT 'default'::text NOT NULL,
+    name text NOT NULL,
+    "interval" interval NOT NULL,
+    grace interval NOT NULL,
+    severity text DEFAULT 'critical'::text NOT NULL,
+    labels jsonb DEFAULT '{}'::jsonb NOT NULL,
+    state text DEFAULT 'alive'::text NOT NULL,
+    last_beat_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    beats bigint DEFAULT 1 NOT NULL,
+    episode bigint DEFAULT 0 NOT NULL,
+    changed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    told boolean DEFAULT true NOT NULL,
+    deleted boolean DEFAULT false NOT NULL,
+    created_by text DEFAULT 'system'::text NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT heartbeats_grace_check CHECK ((grace >= '00:00:00'::interval)),
+    CONSTRAINT heartbeats_interval_check CHECK (("interval" > '00:00:00'::interval)),
+    CONSTRAINT heartbeats_state_check CHECK ((state = ANY (ARRAY['alive'::text, 'missing'::text])))
+);
+
 CREATE TABLE public.incident_alerts (
     incident_id uuid NOT NULL,
     identity text NOT NULL,
@@ -201,6 +229,89 @@ CREATE TABLE public.incidents (
     CONSTRAINT incidents_check2 CHECK (((predecessor_id IS NULL) OR (predecessor_id <> id))),
     CONSTRAINT incidents_severity_check CHECK (((severity)::text = ANY ((ARRAY['critical'::character varying, 'error'::character varying, 'warning'::character varying, 'info'::character varying, 'unknown'::character varying])::text[]))),
     CONSTRAINT incidents_status_check CHECK (((status)::text = ANY ((ARRAY['open'::character varying, 'acknowledged'::character varying, 'resolved'::character varying, 'merged'::character varying])::text[])))
+);
+
+CREATE TABLE public.job_files (
+    run_id uuid NOT NULL,
+    part integer NOT NULL,
+    body bytea NOT NULL
+);
+
+CREATE TABLE public.job_log (
+    seq bigint NOT NULL,
+    run_id uuid NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    attempt smallint NOT NULL,
+    line text NOT NULL
+);
+
+ALTER TABLE public.job_log ALTER COLUMN seq ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.job_log_seq_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.job_runs (
+    id uuid NOT NULL,
+    job text,
+    team text NOT NULL,
+    action text NOT NULL,
+    arguments jsonb NOT NULL,
+    slot_at timestamp with time zone,
+    asked_by text DEFAULT ''::text NOT NULL,
+    state text DEFAULT 'due'::text NOT NULL,
+    attempt smallint DEFAULT 0 NOT NULL,
+    max_attempts smallint NOT NULL,
+    deaths smallint DEFAULT 0 NOT NULL,
+    missed integer DEFAULT 0 NOT NULL,
+    token bigint DEFAULT 0 NOT NULL,
+    owner text,
+    lease_until timestamp with time zone,
+    due_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    started_at timestamp with time zone,
+    finished_at timestamp with time zone,
+    cancel_by text DEFAULT ''::text NOT NULL,
+    done bigint DEFAULT 0 NOT NULL,
+    total bigint,
+    cursor text DEFAULT ''::text NOT NULL,
+    result jsonb,
+    error text DEFAULT ''::text NOT NULL,
+    CONSTRAINT job_runs_check CHECK (((state = 'running'::text) = (lease_until IS NOT NULL))),
+    CONSTRAINT job_runs_check1 CHECK (((state = ANY (ARRAY['succeeded'::text, 'failed'::text, 'cancelled'::text, 'skipped'::text])) = (finished_at IS NOT NULL))),
+    CONSTRAINT job_runs_state_check CHECK ((state = ANY (ARRAY['due'::text, 'running'::text, 'succeeded'::text, 'failed'::text, 'cancelled'::text, 'skipped'::text])))
+);
+
+CREATE TABLE public.jobs (
+    name text NOT NULL,
+    team text DEFAULT 'default'::text NOT NULL,
+    action text NOT NULL,
+    arguments jsonb DEFAULT '{}'::jsonb NOT NULL,
+    schedule text,
+    zone text DEFAULT 'UTC'::text NOT NULL,
+    missed text DEFAULT 'skip'::text NOT NULL,
+    origin text NOT NULL,
+    created_by text DEFAULT 'system'::text NOT NULL,
+    paused_by text DEFAULT ''::text NOT NULL,
+    paused_at timestamp with time zone,
+    next_at timestamp with time zone,
+    max_attempts smallint DEFAULT 3 NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    updated_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT jobs_check CHECK (((schedule IS NULL) OR (next_at IS NOT NULL))),
+    CONSTRAINT jobs_max_attempts_check CHECK ((max_attempts >= 1)),
+    CONSTRAINT jobs_missed_check CHECK ((missed = ANY (ARRAY['skip'::text, 'run_once'::text]))),
+    CONSTRAINT jobs_origin_check CHECK ((origin = ANY (ARRAY['built-in'::text, 'configuration'::text, 'api'::text])))
+);
+
+CREATE TABLE public.jobs_applied (
+    single boolean DEFAULT true NOT NULL,
+    version bigint DEFAULT '-1'::integer NOT NULL,
+    program text DEFAULT ''::text NOT NULL,
+    CONSTRAINT jobs_applied_single_check CHECK (single)
 );
 
 CREATE TABLE public.log_lives (
@@ -415,11 +526,35 @@ ALTER TABLE ONLY public.directory
 ALTER TABLE ONLY public.groups
     ADD CONSTRAINT groups_pkey PRIMARY KEY (group_key);
 
+ALTER TABLE ONLY public.heartbeat_watch
+    ADD CONSTRAINT heartbeat_watch_pkey PRIMARY KEY (single);
+
+ALTER TABLE ONLY public.heartbeats
+    ADD CONSTRAINT heartbeats_pkey PRIMARY KEY (team, name);
+
 ALTER TABLE ONLY public.incident_alerts
     ADD CONSTRAINT incident_alerts_pkey PRIMARY KEY (incident_id, identity, occurrence);
 
 ALTER TABLE ONLY public.incidents
     ADD CONSTRAINT incidents_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.job_files
+    ADD CONSTRAINT job_files_pkey PRIMARY KEY (run_id, part);
+
+ALTER TABLE ONLY public.job_log
+    ADD CONSTRAINT job_log_pkey PRIMARY KEY (seq);
+
+ALTER TABLE ONLY public.job_runs
+    ADD CONSTRAINT job_runs_job_slot_at_key UNIQUE (job, slot_at);
+
+ALTER TABLE ONLY public.job_runs
+    ADD CONSTRAINT job_runs_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.jobs_applied
+    ADD CONSTRAINT jobs_applied_pkey PRIMARY KEY (single);
+
+ALTER TABLE ONLY public.jobs
+    ADD CONSTRAINT jobs_pkey PRIMARY KEY (name);
 
 ALTER TABLE ONLY public.log_lives
     ADD CONSTRAINT log_lives_pkey PRIMARY KEY (log_id);
@@ -463,6 +598,8 @@ CREATE INDEX alerts_by_partition ON public.alerts USING btree (partition, identi
 
 CREATE INDEX alerts_firing ON public.alerts USING btree (team, starts_at) WHERE (status = 'firing'::text);
 
+CREATE INDEX alerts_over ON public.alerts USING btree (ends_at) WHERE (status = 'resolved'::text);
+
 CREATE INDEX dead_letters_waiting ON public.dead_letters USING btree (received_at DESC) WHERE (state = 'waiting'::text);
 
 CREATE INDEX decisions_by_alert ON ONLY public.decisions USING btree (identity);
@@ -474,6 +611,8 @@ CREATE INDEX decisions_other_identity_idx ON public.decisions_other USING btree 
 CREATE INDEX decisions_other_incident_id_idx ON public.decisions_other USING btree (incident_id);
 
 CREATE INDEX groups_by_partition ON public.groups USING btree (partition);
+
+CREATE INDEX heartbeats_untold ON public.heartbeats USING btree (changed_at) WHERE (NOT told);
 
 CREATE INDEX incident_alerts_by_alert ON public.incident_alerts USING btree (identity, occurrence);
 
@@ -488,6 +627,18 @@ CREATE INDEX incidents_by_creation ON public.incidents USING btree (created_at D
 CREATE INDEX incidents_by_group ON public.incidents USING btree (group_key);
 
 CREATE UNIQUE INDEX incidents_one_open_per_group ON public.incidents USING btree (group_key) WHERE ((status)::text = ANY ((ARRAY['open'::character varying, 'acknowledged'::character varying])::text[]));
+
+CREATE INDEX job_log_by_run ON public.job_log USING btree (run_id, seq);
+
+CREATE INDEX job_runs_by_creation ON public.job_runs USING btree (created_at DESC, id);
+
+CREATE INDEX job_runs_by_job ON public.job_runs USING btree (job, created_at DESC, id);
+
+CREATE UNIQUE INDEX job_runs_one_at_a_time ON public.job_runs USING btree (job) WHERE (state = ANY (ARRAY['due'::text, 'running'::text]));
+
+CREATE INDEX job_runs_open ON public.job_runs USING btree (due_at) WHERE (state = ANY (ARRAY['due'::text, 'running'::text]));
+
+CREATE INDEX jobs_due ON public.jobs USING btree (next_at) WHERE (paused_at IS NULL);
 
 CREATE INDEX notification_tasks_by_incident ON public.notification_tasks USING btree (incident_id);
 
@@ -542,6 +693,12 @@ ALTER TABLE ONLY public.incidents
 
 ALTER TABLE ONLY public.incidents
     ADD CONSTRAINT incidents_predecessor_id_fkey FOREIGN KEY (predecessor_id) REFERENCES public.incidents(id);
+
+ALTER TABLE ONLY public.job_files
+    ADD CONSTRAINT job_files_run_id_fkey FOREIGN KEY (run_id) REFERENCES public.job_runs(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.job_log
+    ADD CONSTRAINT job_log_run_id_fkey FOREIGN KEY (run_id) REFERENCES public.job_runs(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.notices
     ADD CONSTRAINT notices_incident_id_fkey FOREIGN KEY (incident_id) REFERENCES public.incidents(id);

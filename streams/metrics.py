@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 from prometheus_client import Counter, Gauge, Histogram
 
 from streams.records import Severity, Verdict
+from streams.rules_jobs import Action
 from streams.topics import ALERTS, DEAD_LETTERS, INPUTS, TASKS
 from streams.trace_context import current, trace_id
 
@@ -35,6 +36,7 @@ CHANNELS: Final = (
 )  # fmt: skip
 DEAD_LETTER_SOURCES: Final = ("http", "amqp", "kafka", "agent")
 PARTS: Final = ("kafka", "rabbitmq", "redis", "postgres")
+JOB_OUTCOMES: Final = ("succeeded", "failed", "cancelled", "retried", "given_back", "lost", "unknown")
 LOAD_SOURCES: Final = ("redis", "postgres", "kept")
 
 _FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
@@ -160,6 +162,29 @@ template_failures = Counter("incidents_template_failures", "Texts left empty bec
 notifications_due = Gauge("incidents_notifications_due", "Tasks that are due and not finished.")
 targets_paused = Gauge("incidents_targets_paused", "Targets that this process leaves alone after failures.")
 notifications_oldest_seconds = Gauge("incidents_notifications_oldest_seconds", "Age of the oldest due task.")
+
+job_runs = _declared(
+    Counter("incidents_job_runs", "Attempts at jobs that ended here, by how.", ("action", "outcome")),
+    Action,
+    JOB_OUTCOMES,
+)
+job_seconds = _declared(
+    Histogram("incidents_job_seconds", "Time of one attempt at a job.", ("action",), buckets=(*_FAST, 10, 60, 600)),
+    Action,
+)
+job_deaths = _declared(
+    Counter("incidents_job_deaths", "Attempts found here whose worker had died.", ("action",)), Action
+)
+job_slots_missed = Counter("incidents_job_slots_missed", "Slots of jobs for which nobody was there, found here.")
+jobs_running = Gauge("incidents_jobs_running", "Runs of jobs that this worker does now.")
+heartbeats = Counter("incidents_heartbeats", "Beats of watched things that were stored.")
+heartbeats_missing = Gauge("incidents_heartbeats_missing", "Watched things that are silent now.")
+canary_seconds = Gauge(
+    "incidents_canary_seconds", "From the canary's alert being posted until its incident and notice were there."
+)
+canary_success_timestamp_seconds = Gauge(
+    "incidents_canary_success_timestamp_seconds", "When the canary was last back in time [s]."
+)
 
 config_last_reload_successful = Gauge(
     "incidents_config_last_reload_successful", "1 if the rules file was good when it was last read, else 0."

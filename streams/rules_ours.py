@@ -11,13 +11,14 @@ from streams.records import AlertBody, Kind, Severity
 from streams.rules_conditions import matchers_of
 from streams.rules_files import Reader
 from streams.rules_http import place_of, tls_options, url
+from streams.rules_jobs import BUILT_IN, JobRule, digest_of, jobs_of
 from streams.rules_matchers import Matcher
 from streams.rules_receivers import Integration, Receiver
 from streams.rules_yaml import Node
 
 SEVERITY_LABEL: Final = "severity"
-_TOP: Final = frozenset({"severities", "kinds", "receivers"})
-_RECEIVER: Final = frozenset({"rate_limit", "amqp_configs", "format", "signing_secrets", "title", "text"})
+_TOP: Final = frozenset({"severities", "kinds", "receivers", "jobs"})
+_RECEIVER: Final = frozenset({"rate_limit", "amqp_configs", "format", "signing_secrets", "title", "text", "digest"})
 _AMQP: Final = frozenset({"url", "exchange", "routing_key", "send_resolved", "tls_config"})
 _FORMATS: Final = frozenset({"alertmanager", "incidents"})
 _AMQP_SCHEMES: Final = frozenset({"amqp", "amqps"})
@@ -42,6 +43,7 @@ class OurReceiver(msgspec.Struct, frozen=True):
     """What our part says of one receiver as a whole; the rest stands in the options of its integrations."""
 
     rate_limit: RateLimit | None = None
+    digest: JobRule | None = None
 
 
 class Ours(msgspec.Struct, frozen=True):
@@ -50,6 +52,7 @@ class Ours(msgspec.Struct, frozen=True):
     severities: dict[str, Severity] = {}
     kinds: tuple[KindRule, ...] = ()
     receivers: dict[str, OurReceiver] = {}
+    jobs: tuple[JobRule, ...] = BUILT_IN
 
     def classified(self, body: AlertBody) -> AlertBody:
         """The alert with the severity and kind that these rules give it.
@@ -95,7 +98,9 @@ def ours_of(node: Node | None, receivers: dict[str, Receiver], reader: Reader) -
             if name not in receivers:
                 raise entry.error(f"no receiver is named {name!r}", "name one from `receivers`")
             found[name], receivers[name] = _receiver(entry, receivers[name], reader)
-    return Ours(severities, tuple(kinds), found)
+    jobs = jobs_of(fields.get("jobs"), reader.problems)
+    digests = (ours.digest for ours in found.values() if ours.digest is not None)
+    return Ours(severities, tuple(kinds), found, (*jobs, *digests))
 
 
 def _severity(node: Node) -> Severity:
@@ -146,7 +151,8 @@ def _receiver(node: Node, receiver: Receiver, reader: Reader) -> tuple[OurReceiv
     integrations = [
         msgspec.structs.replace(one, options={**one.options, **told.get(one.channel, {})}) for one in integrations
     ]
-    return OurReceiver(limit), msgspec.structs.replace(receiver, integrations=tuple(integrations))
+    digest = digest_of(receiver.name, fields["digest"]) if "digest" in fields else None
+    return OurReceiver(limit, digest), msgspec.structs.replace(receiver, integrations=tuple(integrations))
 
 
 def _signing_secret(node: Node) -> str:
