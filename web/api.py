@@ -34,7 +34,7 @@ from sinks.incident_reads import (
 from sinks.progress_reads import OpenIncidents, Progress, Totals, read_open, read_progress, read_totals
 from streams.records import IncidentStatus, Kind, Severity
 from streams.settings import Settings
-from web import alertmanager_errors, alertmanager_silences, alertmanager_status, problems, silences
+from web import alertmanager_errors, alertmanager_silences, alertmanager_status, jobs, problems, silences
 from web.alertmanager import alert_groups, gettable_alerts
 from web.announcing import SilenceAnnouncer
 from web.database import Database
@@ -206,7 +206,7 @@ def build(
     return Litestar(
         route_handlers=[
             incidents, incident, timeline, alerts, tables, table_entry, totals, stream, openapi, _alertmanager(),
-            explain, receivers, reload, *silences.ROUTES, *page_routes(),
+            explain, receivers, reload, *silences.ROUTES, *jobs.ROUTES, *page_routes(),
         ],
         exception_handlers=problems.HANDLERS,
         before_request=refuse_foreign,

@@ -65,7 +65,7 @@ def _true_responses(path: str, method: str, operation: dict[str, Any], problem: 
     if "{" in path:
         wrong.append("404")
     if method != "get":
-        wrong += ["403", "415"]
+        wrong += ["403", "409", "415"]
     if path.startswith(_ALERTMANAGER):
         return {**good, **_texts(*sorted([*wrong, "404", "422"]))}
     return {**good, **_refusals(problem, *sorted(wrong))}

@@ -111,6 +111,13 @@ def body(path: str) -> Any:
             "labels": {"a": "b"},
             "links": [{"href": "http://x"}],
         }
+    if path == "/api/v1/jobs":
+        return {
+            "name": f"j{uuid.uuid4().hex}", "action": "alert", "arguments": {"summary": "x", "labels": {"a": "b"}},
+            "schedule": "5 4 * * *", "zone": "UTC", "missed": "skip", "max_attempts": 2, "team": "default",
+        }  # fmt: skip
+    if path == "/api/v1/job-runs":
+        return {"action": "export", "arguments": {"what": "alerts", "since": until}, "team": "default"}
     recurrence = {"rule": "FREQ=DAILY", "until": (datetime.now(UTC) + timedelta(days=3)).isoformat()}
     return {
         "matchers": [[matcher]], "ends_at": until, "created_by": "x", "comment": "x", "annotations": {"a": "b"},
@@ -185,4 +192,16 @@ async def test_what_ends_and_reloads_is_described_too(checker: Checker) -> None:
         await checker.ask("get", "/api/v2/silence/{silence_id}", f"/api/v2/silence/{silence_id}")
         await checker.ask("post", "/api/v1/silences/{silence_id}/expire", f"/api/v1/silences/{silence_id}/expire")
     await checker.ask("delete", "/api/v2/silence/{silence_id}", "/api/v2/silence/x")
+    made = (await checker.ask("post", "/api/v1/jobs", "/api/v1/jobs", json=body("/api/v1/jobs"))).json()
+    for name in (made["name"], "none", "\u0000"):
+        url = f"/api/v1/jobs/{quote(name)}"
+        for what in ("run", "run", "pause", "resume"):
+            await checker.ask("post", f"/api/v1/jobs/{{name}}/{what}", f"{url}/{what}")
+        await checker.ask("get", "/api/v1/jobs/{name}", url)
+        await checker.ask("delete", "/api/v1/jobs/{name}", url)
+    work = (await checker.ask("post", "/api/v1/job-runs", "/api/v1/job-runs", json=body("/api/v1/job-runs"))).json()
+    for run_id in (work["id"], work["id"], str(uuid.uuid4())):
+        await checker.ask("post", "/api/v1/job-runs/{run_id}/cancel", f"/api/v1/job-runs/{run_id}/cancel")
+        await checker.ask("get", "/api/v1/job-runs/{run_id}", f"/api/v1/job-runs/{run_id}")
+        await checker.ask("get", "/api/v1/job-runs/{run_id}/file", f"/api/v1/job-runs/{run_id}/file")
     await checker.ask("post", "/-/reload", "/-/reload")
