@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -12,8 +12,13 @@ from agents.rules.grouping import Flush, integration_key
 from agents.rules.incident import Event, GroupState, Member
 from agents.suppression import Suppression
 from sinks import task_rows
+from streams.records import IncidentStatus
 from streams.rules_config import Receiver, Route
 from streams.trace_context import child
+
+UNDER: Final = "correlated under"
+"""What the members of a merged incident are muted by: its parent speaks."""
+SNOOZED: Final = "it is snoozed until"
 
 
 class Decision(NamedTuple):
@@ -59,24 +64,57 @@ class Made(NamedTuple):
 def flush(key: str, group: GroupState, members: Sequence[Member], setting: Setting) -> Made:
     """Flush one group: mute (inhibition, times, silences), then ask the log of each integration."""
     held = {member.identity: by for member in members if (by := setting.muted_by(member))}
-    done = grouping.flush(
-        group, members, setting.route, setting.receiver, now=setting.now, suppressed=held,
-        muted=bool(setting.closed_by), strict=setting.strict, former=setting.former,
-    )  # fmt: skip
     said = {identity: _by(one) for identity, one in held.items()}
-    decisions = [*_muting(group, members, said), *_closing(group, setting.closed_by)]
+    if group.status is IncidentStatus.MERGED:
+        said = {member.identity: f"{UNDER} {group.handled.parent_id}" for member in members}
+    closed_by = (*setting.closed_by, *_snooze(group))
+    shown = [_written_off(one, group) for one in members] if group.written_off else members
+    done = grouping.flush(
+        group, shown, setting.route, setting.receiver, now=setting.now, suppressed=said, muted=bool(closed_by),
+        strict=setting.strict, former=setting.former, acknowledged=group.acknowledged_at is not None,
+    )  # fmt: skip
+    if group.written_off:
+        done = _firing_on(done, members, setting)
+    decisions = [*_muting(group, members, said), *_closing(group, closed_by)]
     after = msgspec.structs.replace(
-        done.group, revision=group.revision + 1, updated_at=setting.now, suppressed=said, muted_by=setting.closed_by,
+        done.group, revision=group.revision + 1, updated_at=setting.now, suppressed=said, muted_by=closed_by,
         trace="",
     )  # fmt: skip
     context = child(group.trace, "flush", after.revision) if group.trace and done.notices else ""
-    return _told(key, after, done, decisions, setting, context)
+    return _told(key, after, done, decisions, setting, members, context)
 
 
-def _told(key: str, after: GroupState, done: Flush, decisions: list[Decision], setting: Setting, context: str) -> Made:
+def _snooze(group: GroupState) -> Iterable[str]:
+    until = group.handled.snoozed_until
+    if until is not None:
+        yield f"{SNOOZED} {until:%Y-%m-%d %H:%M} UTC"
+
+
+def _written_off(member: Member, group: GroupState) -> Member:
+    """The member as it is told of once its incident was ended over its head."""
+    if not member.firing:
+        return member
+    return msgspec.structs.replace(member, firing=False, ends_at=group.resolved_at)
+
+
+def _firing_on(done: Flush, members: Sequence[Member], setting: Setting) -> Flush:
+    """What fires in truth stays in the group, so that its repeats are known, and its end."""
+    firing = {member.identity for member in members if member.firing}
+    if not firing:
+        return done
+    gone = tuple(identity for identity in done.gone if identity not in firing)
+    later = done.group.next_flush_at or setting.now + setting.route.group_interval
+    group = msgspec.structs.replace(done.group, members=len(members) - len(gone), next_flush_at=later)
+    return Flush(group, done.notices, gone)
+
+
+def _told(
+    key: str, after: GroupState, done: Flush, decisions: list[Decision], setting: Setting,
+    members: Sequence[Member], context: str,
+) -> Made:  # fmt: skip
     rows, tasks, events = list[task_rows.Notice](), list[task_rows.Task](), list[Event]()
     bodies: dict[tuple[str, ...], str] = {}
-    calmed: dict[str, Member] = {}
+    calm: set[str] = set()
     waiting = dict(after.pending)
     for notice in done.notices:
         flushed = notices.Flushed(key, after, notice.receiver, setting.config_version, setting.now)
@@ -91,14 +129,15 @@ def _told(key: str, after: GroupState, done: Flush, decisions: list[Decision], s
             notice.members, notice.decision, str(task.id), setting.now, strict=setting.strict
         )
         flapping = [member for member in notice.members if member.flaps]
-        calmed.update((m.identity, msgspec.structs.replace(m, flaps=0)) for m in flapping)
+        calm.update(member.identity for member in flapping)
         detail: dict[str, object] = {"to": target, "reason": notice.reason}
         if flapping:
             detail["flapping"] = f"flapping ×{sum(member.flaps for member in flapping)}"  # noqa: RUF001 - as it is read
         events.append(Event("notice made", detail))
         decisions.append(Decision("task made", notice.reason, detail))
+    calmed = [msgspec.structs.replace(one, flaps=0) for one in members if one.identity in calm] if calm else ()
     return Made(
-        msgspec.structs.replace(after, pending=waiting), done.gone, tuple(calmed.values()), tuple(rows), tuple(tasks),
+        msgspec.structs.replace(after, pending=waiting), done.gone, tuple(calmed), tuple(rows), tuple(tasks),
         tuple(events), tuple(decisions), context,
     )  # fmt: skip
 
@@ -113,7 +152,9 @@ def _muting(group: GroupState, members: Iterable[Member], said: Mapping[str, str
     """Lines for those of whom it has changed since the last flush."""
     for member in members:
         by, before = said.get(member.identity, ""), group.suppressed.get(member.identity, "")
-        if by != before:
+        if by != before and by.startswith(UNDER):
+            yield Decision(UNDER, by.removeprefix(f"{UNDER} "), {}, member.identity)
+        elif by != before:
             word, _, whom = by.partition(" by ")
             yield Decision(f"{word} by" if by else "heard again", whom or before, {}, member.identity)
 
@@ -121,4 +162,6 @@ def _muting(group: GroupState, members: Iterable[Member], said: Mapping[str, str
 def _closing(group: GroupState, closed_by: tuple[str, ...]) -> Iterable[Decision]:
     if closed_by != group.muted_by:
         names = ", ".join(closed_by or group.muted_by)
-        yield Decision("muted" if closed_by else "heard again", names, {})
+        snoozed = closed_by and closed_by[-1].startswith(SNOOZED)
+        word = "withheld because" if snoozed else "muted" if closed_by else "heard again"
+        yield Decision(word, names, {})

@@ -73,7 +73,7 @@ def due_at(what: str, group: GroupState) -> datetime | None:
     """When that is due by this group; None when it never is."""
     if what == FLUSH:
         return group.next_flush_at
-    return group.updated_at + HELD if not group.active and not group.members and not group.pending else None
+    return group.updated_at + HELD if not group.alive and not group.members and not group.pending else None
 
 
 def arm(deadlines: Deadlines | StepDeadlines, key: str, group: GroupState) -> None:

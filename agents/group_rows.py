@@ -1,5 +1,6 @@
 """Groups and members as the rows that Postgres keeps of them. Pure."""
 
+from agents.rules.handling import Handling
 from agents.rules.incident import GroupState, Member
 from sinks.incident_rows import GroupRow, IncidentRow, LinkRow
 from streams import codec
@@ -27,6 +28,25 @@ def incident(key: str, group: GroupState, partition: int) -> IncidentRow:
         reopened=group.reopened,
         acknowledged_at=group.acknowledged_at,
         resolved_at=group.resolved_at,
+        parent_id=group.handling.parent_id if group.handling is not None else "",
+        handling=_handling(group.handling) if group.handling is not None else None,
+    )
+
+
+def _handling(handling: Handling) -> str:
+    """What people have made of an incident, as they read it."""
+    return codec.to_json(
+        {
+            "assignee": handling.assignee,
+            "labels": handling.labels,
+            "links": [{"url": link.href, "title": link.text} for link in handling.links],
+            "severity": handling.severity,
+            "snoozed_until": handling.snoozed_until,
+            "acknowledged_by": handling.acknowledged_by,
+            "resolved_by": handling.resolved_by,
+            "rule": handling.rule,
+            "by_hand": handling.by_hand,
+        }
     )
 
 

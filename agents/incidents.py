@@ -1,13 +1,14 @@
 """The agent of `incident-inputs`: what the step needs of it. What it decides is in `incidents_work`."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from agents import refusals
 from agents.incidents_work import Garbage, IncidentsWork
 from agents.step import Batches, Partition, Poisoned
-from sinks import alert_rows, incident_rows, rule_rows, task_rows
+from sinks import action_rows, alert_rows, incident_rows, rule_rows, task_rows
+from sinks.incident_rows import TimelineRow
 from sinks.postgres import Connection
 from streams import codec, keys
 from streams.records import ConfigChanged, InputBatch, InputsRecord
@@ -53,17 +54,19 @@ class IncidentsLogic:
 
     def at_once(self, works: Sequence["IncidentsWork"]) -> tuple[str, list[list[object]]] | None:
         """The statement and rows of a step that sends nothing and ends no group; None for any other."""
-        incidents = [row for work in works for row in work.incident_rows()]
+        incidents = [row for work in works for row in work.held.incident_rows()]
         if len({row.group_key for row in incidents}) < len(incidents):
             return None
-        if any(work.notices or work.heard or work.gone or work.refused or work.suppressor.rows for work in works):
+        if any(work.notices or work.heard or work.held.gone or work.refused or work.suppressor.rows for work in works):
+            return None
+        if any(work.actions.rows for work in works):
             return None
         return incident_rows.AT_ONCE, incident_rows.arguments(
             incidents,
-            [row for work in works for row in work.group_rows()],
-            [row for work in works for row in work.timeline],
-            [row for work in works for row in work.decisions],
-            [row for work in works for row in work.links()],
+            [row for work in works for row in work.held.group_rows()],
+            [row for work in works for row in work.story.timeline],
+            [row for work in works for row in work.story.decisions],
+            [row for work in works for row in work.held.links()],
         )
 
     async def refused(self, conn: Connection, batches: Batches) -> Mapping[int, Poisoned]:
@@ -72,7 +75,7 @@ class IncidentsLogic:
 
     async def write(self, conn: Connection, works: Sequence["IncidentsWork"]) -> None:
         """Write incidents, groups, tasks and their story; links last."""
-        incidents = [row for work in works for row in work.incident_rows()]
+        incidents = [row for work in works for row in work.held.incident_rows()]
         notices = [notice for work in works for notice in work.notices]
         if notices or len({row.group_key for row in incidents}) < len(incidents):
             # Tasks refer to their incident, and of two incidents of a group the first must end first.
@@ -85,17 +88,24 @@ class IncidentsLogic:
             await task_rows.mark_told(conn, heard)
         await alert_rows.bury(conn, [row for work in works for row in work.dead_rows()])
         await rule_rows.write(conn, [row for work in works for row in work.rule_rows()])
-        await incident_rows.forget_groups(conn, [key for work in works for key in work.gone])
+        new = await action_rows.write(conn, [row for work in works for row in work.actions.rows])
+        await incident_rows.forget_groups(conn, [key for work in works for key in work.held.gone])
         await incident_rows.write(
             conn,
             incidents,
-            [row for work in works for row in work.group_rows()],
-            [row for work in works for row in work.timeline],
-            [row for work in works for row in work.decisions],
-            [row for work in works for row in work.links()],
+            [row for work in works for row in work.held.group_rows()],
+            [*(row for work in works for row in work.story.timeline), *_of_new(works, new)],
+            [row for work in works for row in work.story.decisions],
+            [row for work in works for row in work.held.links()],
         )
 
     def route_of(self, route_id: str, version: int, found_in: int) -> Route:
         """The route of a group by the rules in force; where they have it no more, or not yet, by those that had it."""
         route = self.configs[version].route_by_id(route_id) or self.configs[found_in].route_by_id(route_id)
         return route if route is not None else self.configs[version].route
+
+
+def _of_new(works: Sequence["IncidentsWork"], new: Collection[str]) -> Iterator[TimelineRow]:
+    """Comments on incidents whose group holds nothing of them any more: only the row of the action knows a repeat."""
+    for work in works:
+        yield from (row for action_id, row in work.actions.late if action_id in new)

@@ -1,29 +1,27 @@
 """One partition's part of a step of incidents: records decided, and the rows and tasks that follow."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from agents import flushes, group_rows, notices, refusals, reminders
+from agents import flushes, notices, refusals, reminders
 from agents.deadlines import StepDeadlines
+from agents.group_overlay import GroupOverlay
 from agents.group_partition import (
     CAUSES,
     FLUSH,
-    GROUPS,
-    MEMBERS,
     REMIND,
     RULES,
     Causes,
     InputsPartition,
-    arm,
     arm_reminders,
-    decode_group,
-    decode_member,
     due_at,
 )  # fmt: skip
+from agents.group_story import GroupStory
+from agents.incident_actions import StepActions
 from agents.rules import grouping, incident, times
 from agents.rules.incident import Event, GroupState, Member
 from agents.step import Outgoing, Poison, Poisoned
@@ -31,11 +29,11 @@ from agents.step_traces import Told
 from agents.suppression import StepSuppressor, Suppression
 from sinks import task_rows
 from sinks.alert_rows import DeadRow
-from sinks.incident_rows import DecisionRow, GroupRow, IncidentRow, LinkRow, TimelineRow
 from sinks.postgres import Advance
 from sinks.rule_rows import RuleRow
 from streams import codec, keys, metrics
 from streams.records import (
+    Action,
     AlertBody,
     Change,
     ConfigChanged,
@@ -84,54 +82,53 @@ class IncidentsWork:
         self.partition = partition
         self.overlay = Overlay(partition.view)
         self.replaying = replaying
-        self.gone: dict[str, None] = {}
         self.heard: list[str] = []
         self.notices: list[task_rows.Notice] = []
         self.tasks: list[task_rows.Task] = []
-        self.timeline: list[TimelineRow] = []
-        self.decisions: list[DecisionRow] = []
+        self.story = GroupStory()
         self.suppressor = StepSuppressor(partition.suppressor)
         self._poisoned = poisoned
         self._strict = logic.settings.alertmanager_mode == "on"
         self._now = partition.watermark
         self._config_version = partition.config_version
-        self._groups: dict[str, GroupState | None] = {}
-        self._members: dict[tuple[str, str], Member | None] = {}
-        self._touched: dict[str, set[str]] = {}
-        self._incidents: dict[str, tuple[str, GroupState]] = {}
-        self._links: dict[tuple[str, str, int], LinkRow] = {}
         self._garbage: list[Garbage] = []
         self._deadlines = StepDeadlines(partition.deadlines)
+        self.held = GroupOverlay(partition, self.overlay, self._deadlines)
+        self.actions = StepActions(self.held, self.story)
         self._ticked = False
         self._context = ""
         self.told: list[Told] = []
-        self._counted: dict[str, int] = {}
         self._causes = partition.causes
         self._newest = dict(partition.causes.newest)
 
     def apply(self, offset: int, record: InputsRecord | Garbage) -> None:
         """Decide about one record."""
         if type(record) is InputBatch:
-            self._now = max(self._now, record.accepted_at)
-            contexts = by_item(record.traced) if record.traced else _UNTRACED
-            for index, item in enumerate(record.items):
-                if (offset, index) in self._poisoned:
-                    self._garbage.append(_refused(item, self._poisoned[offset, index]))
-                    continue
-                try:
-                    if self._is_new(item, record.log_id):
-                        self._context = child(contexts.get(index, ""), INPUTS, self.partition.view.partition, offset)
-                        self._change(item, record.log_id)
-                except Exception as error:
-                    raise Poison(offset, index, error) from error
+            self._batch(offset, record)
         elif type(record) is Tick:
             self._tick(record)
         elif type(record) is Outcome:
             self._outcome(record)
         elif type(record) is Garbage:
             self._garbage.append(record)
+        elif type(record) is Action:
+            self._act(offset, record)
         else:
             self._apply_rules(record)
+
+    def _batch(self, offset: int, batch: InputBatch) -> None:
+        self._now = max(self._now, batch.accepted_at)
+        contexts = by_item(batch.traced) if batch.traced else _UNTRACED
+        for index, item in enumerate(batch.items):
+            if (offset, index) in self._poisoned:
+                self._garbage.append(_refused(item, self._poisoned[offset, index]))
+                continue
+            try:
+                if self._is_new(item, batch.log_id):
+                    self._context = child(contexts.get(index, ""), INPUTS, self.partition.view.partition, offset)
+                    self._change(item, batch.log_id)
+            except Exception as error:
+                raise Poison(offset, index, error) from error
 
     def _apply_rules(self, record: InputsRecord | Garbage) -> None:
         if type(record) is ConfigChanged:
@@ -151,13 +148,13 @@ class IncidentsWork:
         self.overlay.put(RULES, "config", codec.encode(version))
         if self._strict:
             # There a reload begins every group anew, and what is older than group_wait is told at once.
-            for key in sorted({*self.partition.view.tables[GROUPS], *self._groups}):
-                group = self._group(key)
+            for key in self.held.known_keys():
+                group = self.held.group(key)
                 if group is not None:
                     route = self.logic.route_of(group.route, version, group.config_version)
-                    after = grouping.reloaded(group, self._members_of(key), route, now=self._now)
+                    after = grouping.reloaded(group, self.held.members_of(key), route, now=self._now)
                     after = msgspec.structs.replace(after, revision=group.revision + 1)
-                    self._put_group(key, after, visible=False)
+                    self.held.put(key, after, visible=False)
 
     def _is_new(self, change: MemberChange, log_id: str) -> bool:
         """Whether nothing newer of the same partition of `alerts` has come before; of one cause there may be more."""
@@ -169,7 +166,7 @@ class IncidentsWork:
         return True
 
     def _change(self, change: MemberChange, log_id: str) -> None:
-        group, member = self._group(change.group), self._member(change.group, change.identity)
+        group, member = self.held.group(change.group), self.held.member(change.group, change.identity)
         body = codec.decode_body(change.body)
         # What left a group, or ends in one that it left, was routed by rules that need not have that group's route.
         stays = change.change in (Change.FIRED, Change.CHANGED)
@@ -185,15 +182,19 @@ class IncidentsWork:
         after = msgspec.structs.replace(applied.group, config_version=found_in, trace=trace)
         if applied.member is not None:
             after = grouping.joined(after, applied.member, route, now=self._now, strict=self._strict)
-        self._put_group(change.group, after)
-        self._put_member(change.group, change.identity, member, applied.member, change)
-        self._tell_story(after, applied.events)
+        self.held.put(change.group, after)
+        self.held.put_member(change.group, member, applied.member, change)
+        if group is not None and group.written_off and after.incident_id != group.incident_id:
+            self.held.take_along(change.group, after.incident_id, change.accepted_at)
+        self.story.tell(after, applied.events, self._now)
         self._explain(change, after, body, member)
 
     def _explain(self, change: MemberChange, group: GroupState, body: AlertBody, member: Member | None) -> None:
         if change.change is Change.FIRED and (member is None or member.occurrence != change.occurrence):
             detail = {"labels": group.labels, "flush_at": notices.iso(group.next_flush_at), "severity": body.severity}
-            self._decide(change.group, group, "grouped", f"route {change.route}", detail, change.identity)
+            self.story.decide(
+                change.group, group, "grouped", f"route {change.route}", detail, change.identity, self._now
+            )
 
     def _tick(self, tick: Tick) -> None:
         self._now = max(self._now, tick.due_at)
@@ -204,7 +205,7 @@ class IncidentsWork:
             if what == REMIND:
                 self._remind(key, pushed_at)
                 continue
-            group = self._group(key)
+            group = self.held.group(key)
             due = due_at(what, group) if group is not None else None
             if due is None or group is None:
                 continue
@@ -215,7 +216,7 @@ class IncidentsWork:
             if what == FLUSH:
                 self._flush(key, group)
             else:
-                self._drop(key)
+                self.held.drop(key)
 
     def _flush(self, key: str, group: GroupState) -> None:
         route = self.logic.route_of(group.route, self._config_version, group.config_version)
@@ -223,7 +224,7 @@ class IncidentsWork:
         made = flushes.flush(
             key,
             group,
-            self._members_of(key),
+            self.held.members_of(key),
             flushes.Setting(
                 route=route,
                 receiver=self._receiver(route),
@@ -240,13 +241,23 @@ class IncidentsWork:
         self.tasks += made.tasks
         if made.trace:
             self.told.append(Told(made.trace, group.trace, group.incident_id, len(made.tasks)))
-        self._put_group(key, made.group, visible=bool(made.events))
+        self.held.put(key, made.group, visible=bool(made.events))
         for member in made.calmed:
-            self._keep(key, member)
-        self._let_go(key, made.gone)
-        self._tell_story(made.group, made.events)
+            self.held.keep(key, member)
+        self.held.let_go(key, made.gone)
+        self.story.tell(made.group, made.events, self._now)
         for decision in made.decisions:
-            self._decide(key, made.group, *decision)
+            self.story.decide(key, made.group, *decision, now=self._now)
+
+    def _act(self, offset: int, action: Action) -> None:
+        if (offset, 0) in self._poisoned:
+            self._garbage.append(Garbage(action.id, self._poisoned[offset, 0], codec.encode(action)[:65536]))
+            return
+        self._now = max(self._now, action.at)
+        try:
+            self.actions.apply(action, self._now)
+        except Exception as error:
+            raise Poison(offset, 0, error) from error
 
     def _remind(self, silence_id: str, pushed_at: datetime) -> None:
         silence = self.suppressor.silences.known.get(silence_id)
@@ -254,8 +265,8 @@ class IncidentsWork:
             return
         self.suppressor.reminded(silence_id)
         left = reminders.NOTICES
-        for key in sorted({*self.partition.view.tables[GROUPS], *self._groups}):
-            group = self._group(key)
+        for key in self.held.known_keys():
+            group = self.held.group(key)
             muted = reminders.muted_by(group, silence) if group is not None else []
             if group is None or not muted:
                 continue
@@ -263,16 +274,16 @@ class IncidentsWork:
             route = self.logic.route_of(group.route, self._config_version, group.config_version)
             receiver = config.receivers.get(silence.remind_to) or self._receiver(route)
             done = reminders.remind(
-                key, group, [one for one in self._members_of(key) if one.identity in muted], silence,
+                key, group, [one for one in self.held.members_of(key) if one.identity in muted], silence,
                 receiver if left else Receiver(receiver.name, ()), config_version=self._config_version, now=self._now,
                 page_url=self.logic.settings.page_url,
             )  # fmt: skip
             left = max(0, left - 1)
             self.notices += done.notices
             self.tasks += done.tasks
-            self._put_group(key, done.group)
-            self._tell_story(done.group, (done.event,))
-            self._decide(key, done.group, *done.decision)
+            self.held.put(key, done.group)
+            self.story.tell(done.group, (done.event,), self._now)
+            self.story.decide(key, done.group, *done.decision, now=self._now)
 
     def _suppression(self, member: Member, config: RulesConfig) -> Suppression:
         if not config.inhibit_rules and not self.suppressor.silences.known:
@@ -283,7 +294,7 @@ class IncidentsWork:
     def _outcome(self, outcome: Outcome) -> None:
         self._now = max(self._now, outcome.finished_at)
         self.heard.append(outcome.task_id)
-        group = self._group(outcome.group)
+        group = self.held.group(outcome.group)
         if group is None:
             return
         key = f"{outcome.receiver}/{outcome.integration}"
@@ -296,19 +307,14 @@ class IncidentsWork:
         )  # fmt: skip
         if after is None:
             return
-        members = self._members_of(outcome.group)
+        members = self.held.members_of(outcome.group)
         receivers = (self._receiver(route), *self._former(group, route))
         left = grouping.after_outcome(after, members, receivers, now=self._now, strict=self._strict)
         after = msgspec.structs.replace(left.group, revision=group.revision + 1, updated_at=self._now)
-        self._put_group(outcome.group, after)
-        self._let_go(outcome.group, left.gone)
+        self.held.put(outcome.group, after)
+        self.held.let_go(outcome.group, left.gone)
         name = "notice sent" if outcome.state == "sent" else "notice failed"
-        self._tell_story(after, (Event(name, {"to": key, "reason": outcome.reason}),))
-
-    def _drop(self, key: str) -> None:
-        self._groups[key] = None
-        self.overlay.put(GROUPS, key, None)
-        self.gone[key] = None
+        self.story.tell(after, (Event(name, {"to": key, "reason": outcome.reason}),), self._now)
 
     def _receiver(self, route: Route) -> Receiver:
         config = self.logic.configs[self._config_version]
@@ -322,105 +328,6 @@ class IncidentsWork:
         known = self.logic.configs[self._config_version].receivers
         return tuple(known[name] for name in sorted(names) if name in known)
 
-    def _group(self, key: str) -> GroupState | None:
-        if key not in self._groups:
-            value = self.partition.view.tables[GROUPS].get(key)
-            self._groups[key] = decode_group(value) if value is not None else None
-        return self._groups[key]
-
-    def _member(self, group: str, identity: str) -> Member | None:
-        if (group, identity) not in self._members:
-            value = self.partition.view.tables[MEMBERS].get(f"{group}:{identity}")
-            self._members[group, identity] = decode_member(value) if value is not None else None
-        return self._members[group, identity]
-
-    def _members_of(self, key: str) -> list[Member]:
-        skipped = len(key) + 1
-        known = {name[skipped:] for name in self.partition.members_of.get(key, ())} | self._touched.get(key, set())
-        return [member for identity in sorted(known) if (member := self._member(key, identity)) is not None]
-
-    def _put_group(self, key: str, group: GroupState, *, visible: bool = True) -> None:
-        """Keep a group; `visible` when its incident has changed for people too."""
-        if key in self.gone:
-            del self.gone[key]  # it came back within the step
-        self._groups[key] = group
-        arm(self._deadlines, key, group)
-        if group.incident_id and visible:
-            self._incidents[group.incident_id] = (key, group)
-        self.overlay.put(GROUPS, key, b"")  # encoded once, by `finish`
-
-    def _put_member(
-        self,
-        key: str,
-        identity: str,
-        before: Member | None,
-        after: Member | None,
-        change: MemberChange,
-    ) -> None:
-        self._set_member(key, identity, after)
-        moved = before is not None and (
-            after is None or (before.incident_id, before.occurrence) != (after.incident_id, after.occurrence)
-        )
-        if before is not None and moved:
-            ended_at = before.ends_at or change.accepted_at
-            self._link(key, msgspec.structs.replace(before, firing=False, ends_at=ended_at), keep=False)
-        if after is not None:
-            self._link(key, after, keep=True)
-
-    def _keep(self, key: str, member: Member) -> None:
-        self._set_member(key, member.identity, member)
-        self._link(key, member, keep=True)
-
-    def _let_go(self, key: str, identities: Iterable[str]) -> None:
-        for identity in identities:
-            member = self._member(key, identity)
-            if member is not None:
-                self._set_member(key, identity, None)
-                self._link(key, member, keep=False)
-
-    def _set_member(self, key: str, identity: str, member: Member | None) -> None:
-        self._members[key, identity] = member
-        self._touched.setdefault(key, set()).add(identity)
-        self.overlay.put(MEMBERS, f"{key}:{identity}", codec.encode(member) if member is not None else None)
-
-    def _link(self, key: str, member: Member, *, keep: bool) -> None:
-        if member.incident_id:
-            at = (member.incident_id, member.identity, member.occurrence)
-            self._links[at] = group_rows.link(key, member, self.partition.view.partition, keep=keep)
-
-    def _tell_story(self, group: GroupState, events: Sequence[Event]) -> None:
-        if not group.incident_id:
-            return
-        for place, event in enumerate(events):
-            self._counted[event.name] = self._counted.get(event.name, 0) + 1
-            self.timeline.append(
-                TimelineRow(
-                    incident_id=group.incident_id,
-                    seq=group.revision * 64 + place,
-                    at=self._now,
-                    event=event.name,
-                    actor="system",
-                    detail=codec.to_json(event.detail),
-                )
-            )
-
-    def _decide(
-        self, key: str, group: GroupState, decision: str, reason: str, detail: dict[str, Any], identity: str | None
-    ) -> None:
-        if not group.incident_id:
-            return
-        row = DecisionRow(
-            key,
-            (group.revision << 20) + len(self.decisions) % (1 << 20),
-            group.incident_id,
-            identity,
-            decision,
-            reason,
-            codec.to_json(detail),
-            self._now,
-        )
-        self.decisions.append(row)
-
     def finish(self) -> None:
         """Encode the groups that the step leaves."""
         for key, value in self.suppressor.changes():
@@ -428,28 +335,7 @@ class IncidentsWork:
         if self._newest != self.partition.causes.newest or self._causes.log_id != self.partition.causes.log_id:
             self._causes = Causes(self._causes.log_id, self._newest)
             self.overlay.put(RULES, CAUSES, codec.encode(self._causes))
-        changed = self.overlay.changes.get(GROUPS, {})
-        for key in changed:
-            group = self._groups[key]
-            changed[key] = codec.encode(group) if group is not None else None
-
-    def incident_rows(self) -> list[IncidentRow]:
-        """Each incident as the step leaves it."""
-        number = self.partition.view.partition
-        return [group_rows.incident(key, group, number) for key, group in self._incidents.values()]
-
-    def group_rows(self) -> list[GroupRow]:
-        """Each group as the step leaves it."""
-        number = self.partition.view.partition
-        return [
-            group_rows.group(key, group, number)
-            for key in self.overlay.changes.get(GROUPS, {})
-            if (group := self._groups[key]) is not None
-        ]
-
-    def links(self) -> list[LinkRow]:
-        """Links of alerts to incidents as the step leaves them."""
-        return list(self._links.values())
+        self.held.finish()
 
     def rule_rows(self) -> list[tuple[int, RuleRow]]:
         """What was applied of what mutes, with the partition."""
@@ -519,20 +405,13 @@ class IncidentsWork:
         partition.watermark, partition.config_version = self._now, self._config_version
         if self._ticked:
             partition.tick_sent = False
-        for name, value in self.overlay.changes.get(MEMBERS, {}).items():
-            key = name.partition(":")[0]
-            if value is not None:
-                partition.members_of.setdefault(key, set()).add(name)
-            elif key in partition.members_of:
-                partition.members_of[key].discard(name)
-                if not partition.members_of[key]:
-                    del partition.members_of[key]
+        self.held.committed()
         self._deadlines.commit()
         self.suppressor.commit()
         partition.causes = self._causes
         for event in ("opened", "reopened", "resolved"):
-            if not self.replaying and self._counted.get(event):
-                metrics.incidents.labels(event).inc(self._counted[event])
+            if not self.replaying and self.story.counted.get(event):
+                metrics.incidents.labels(event).inc(self.story.counted[event])
 
 
 def _refused(item: MemberChange, why: str) -> Garbage:

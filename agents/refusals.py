@@ -1,12 +1,12 @@
 """What the first run of a log refused: a replay, which writes no rows, cannot find it out again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from agents.step import Batch, Poisoned
 from sinks import alert_rows
 from sinks.postgres import Connection
-from streams.records import Alert, AlertBatch, InputBatch, MemberChange, Rejected
+from streams.records import Action, Alert, AlertBatch, InputBatch, MemberChange, Rejected
 from streams.topics import INPUTS
 
 UNHANDLED: Final = "could not be handled: "
@@ -51,13 +51,19 @@ async def of_alerts(conn: Connection, log_id: str, batches: Mapping[int, Batch])
 
 
 async def of_inputs(conn: Connection, batches: Mapping[int, Batch]) -> dict[int, Poisoned]:
-    """Partition -> the changes on `incident-inputs` that are dead letters."""
-    changes: Sequence[tuple[int, int, int, str]] = [
+    """Partition -> the changes and actions on `incident-inputs` that are dead letters."""
+    changes = [
         (number, offset, index, name_of(item))
         for number, batch in batches.items()
         for offset, record in batch
         if type(record) is InputBatch
         for index, item in enumerate(record.items)
+    ]
+    changes += [
+        (number, offset, 0, record.id)
+        for number, batch in batches.items()
+        for offset, record in batch
+        if type(record) is Action
     ]
     rows = await alert_rows.buried(conn, INPUTS, [name for *_, name in changes])
     reasons = {row["event_id"]: row["reason"] for row in rows}

@@ -43,9 +43,36 @@ BEGIN
     EXECUTE format('DELETE FROM %I WHERE decided_at < $1', parent || '_other') USING before::timestamptz;
 END $_$;
 
+CREATE FUNCTION public.keep_timeline() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$ BEGIN
+    IF tg_op = 'UPDATE' AND current_setting('incidents.redacting', true) = 'on'
+        AND (new.incident_id, new.seq, new.at, new.event, new.actor)
+            IS NOT DISTINCT FROM (old.incident_id, old.seq, old.at, old.event, old.actor) THEN
+        RETURN new;
+    END IF;
+    RAISE EXCEPTION '% keeps its rows as they are', tg_table_name;
+END $$;
+
 CREATE FUNCTION public.refuse_change() RETURNS trigger
     LANGUAGE plpgsql
     AS $$ BEGIN RAISE EXCEPTION '% keeps its rows as they are', tg_table_name; END $$;
+
+CREATE TABLE public.actions (
+    id uuid NOT NULL,
+    incident_id uuid NOT NULL,
+    group_key text NOT NULL,
+    team text NOT NULL,
+    actor text NOT NULL,
+    action text NOT NULL,
+    outcome text NOT NULL,
+    reason text DEFAULT ''::text NOT NULL,
+    asked_at timestamp with time zone NOT NULL,
+    decided_at timestamp with time zone NOT NULL,
+    committed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT actions_check CHECK (((outcome = 'refused'::text) = (reason <> ''::text))),
+    CONSTRAINT actions_outcome_check CHECK ((outcome = ANY (ARRAY['done'::text, 'refused'::text])))
+);
 
 CREATE TABLE public.alerts (
     identity text NOT NULL,
@@ -224,6 +251,9 @@ CREATE TABLE public.incidents (
     acknowledged_at timestamp with time zone,
     resolved_at timestamp with time zone,
     committed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    handling jsonb,
+    assignee text GENERATED ALWAYS AS (COALESCE((handling ->> 'assignee'::text), ''::text)) STORED,
+    flapping integer DEFAULT 0 NOT NULL,
     CONSTRAINT incidents_check CHECK (((((status)::text = 'resolved'::text) = (resolved_at IS NOT NULL)) OR ((status)::text = 'merged'::text))),
     CONSTRAINT incidents_check1 CHECK (((parent_id IS NULL) OR (parent_id <> id))),
     CONSTRAINT incidents_check2 CHECK (((predecessor_id IS NULL) OR (predecessor_id <> id))),
@@ -502,6 +532,9 @@ ALTER TABLE ONLY public.decisions ATTACH PARTITION public.decisions_other DEFAUL
 
 ALTER TABLE ONLY public.verdicts ATTACH PARTITION public.verdicts_other DEFAULT;
 
+ALTER TABLE ONLY public.actions
+    ADD CONSTRAINT actions_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY public.alerts
     ADD CONSTRAINT alerts_pkey PRIMARY KEY (identity, occurrence);
 
@@ -592,6 +625,8 @@ ALTER TABLE ONLY public.target_states
 ALTER TABLE ONLY public.timeline
     ADD CONSTRAINT timeline_pkey PRIMARY KEY (incident_id, seq);
 
+CREATE INDEX actions_by_incident ON public.actions USING btree (incident_id, decided_at);
+
 CREATE INDEX alerts_by_fingerprint ON public.alerts USING btree (fingerprint);
 
 CREATE INDEX alerts_by_partition ON public.alerts USING btree (partition, identity, occurrence DESC);
@@ -618,6 +653,8 @@ CREATE INDEX incident_alerts_by_alert ON public.incident_alerts USING btree (ide
 
 CREATE INDEX incident_alerts_members ON public.incident_alerts USING btree (partition) WHERE (state IS NOT NULL);
 
+CREATE INDEX incidents_by_assignee ON public.incidents USING btree (assignee) WHERE (assignee <> ''::text);
+
 CREATE INDEX incidents_by_change ON public.incidents USING btree (updated_at DESC, id);
 
 CREATE INDEX incidents_by_commit ON public.incidents USING btree (committed_at);
@@ -625,6 +662,8 @@ CREATE INDEX incidents_by_commit ON public.incidents USING btree (committed_at);
 CREATE INDEX incidents_by_creation ON public.incidents USING btree (created_at DESC, id);
 
 CREATE INDEX incidents_by_group ON public.incidents USING btree (group_key);
+
+CREATE INDEX incidents_by_parent ON public.incidents USING btree (parent_id) WHERE (parent_id IS NOT NULL);
 
 CREATE UNIQUE INDEX incidents_one_open_per_group ON public.incidents USING btree (group_key) WHERE ((status)::text = ANY ((ARRAY['open'::character varying, 'acknowledged'::character varying])::text[]));
 
@@ -680,16 +719,17 @@ ALTER INDEX public.verdicts_rejected ATTACH PARTITION public.verdicts_other_even
 
 ALTER INDEX public.verdicts_by_alert ATTACH PARTITION public.verdicts_other_identity_occurrence_idx;
 
+CREATE TRIGGER actions_are_kept BEFORE DELETE OR UPDATE ON public.actions FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
+
 CREATE TRIGGER silence_audit_is_kept BEFORE DELETE OR UPDATE ON public.silence_audit FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER timeline_is_kept BEFORE DELETE OR UPDATE ON public.timeline FOR EACH ROW EXECUTE FUNCTION public.keep_timeline();
 
 ALTER TABLE ONLY public.channel_memory
     ADD CONSTRAINT channel_memory_incident_id_fkey FOREIGN KEY (incident_id) REFERENCES public.incidents(id);
 
 ALTER TABLE ONLY public.incident_alerts
     ADD CONSTRAINT incident_alerts_incident_id_fkey FOREIGN KEY (incident_id) REFERENCES public.incidents(id);
-
-ALTER TABLE ONLY public.incidents
-    ADD CONSTRAINT incidents_parent_id_fkey FOREIGN KEY (parent_id) REFERENCES public.incidents(id);
 
 ALTER TABLE ONLY public.incidents
     ADD CONSTRAINT incidents_predecessor_id_fkey FOREIGN KEY (predecessor_id) REFERENCES public.incidents(id);

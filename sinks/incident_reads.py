@@ -53,6 +53,37 @@ class IncidentSummary(msgspec.Struct, frozen=True, kw_only=True):
     alerts: int
     firing: int
     events: int
+    assignee: str
+    flapping: int
+
+
+class IncidentLink(msgspec.Struct, frozen=True, kw_only=True):
+    """Somewhere to look further, as a person put it there."""
+
+    url: str
+    title: str
+
+
+class Handled(msgspec.Struct, frozen=True, kw_only=True):
+    """What people have made of an incident: the column `handling`."""
+
+    labels: dict[str, str] = {}
+    links: list[IncidentLink] = []
+    severity: Severity | None = None
+    snoozed_until: datetime | None = None
+    acknowledged_by: str = ""
+    resolved_by: str = ""
+    rule: str = ""
+    by_hand: bool = False
+
+
+class Relative(msgspec.Struct, frozen=True, kw_only=True):
+    """An incident that speaks for another, or that another speaks for."""
+
+    id: uuid.UUID
+    title: str
+    status: IncidentStatus
+    severity: Severity
 
 
 class IncidentPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -206,6 +237,31 @@ SELECT id, decision, receiver, channel, target, reason, state, attempts, due_at,
        last_reason, last_detail
   FROM notification_tasks WHERE incident_id = $1 ORDER BY created_at DESC, decision DESC, integration LIMIT $2
 """
+
+
+# What people have made of one incident, as JSON text.
+_HANDLING: Final = "SELECT handling::text FROM incidents WHERE id = $1"
+
+# An incident in short, and those that it speaks for.
+_PARENT: Final = "SELECT id, title, status, severity FROM incidents WHERE id = $1"
+_CHILDREN: Final = """
+SELECT id, title, status, severity FROM incidents WHERE parent_id = $1 ORDER BY created_at, id LIMIT $2
+"""
+
+
+async def handling_of(conn: "Conn", incident_id: uuid.UUID) -> Handled:
+    """What people have made of one incident."""
+    text = await conn.fetchval(_HANDLING, incident_id)
+    return msgspec.json.decode(text, type=Handled) if text else Handled()
+
+
+async def relatives_of(
+    conn: "Conn", incident_id: uuid.UUID, parent_id: uuid.UUID | None
+) -> tuple[list[Relative], list[Relative]]:
+    """The incident that speaks for this one, if there is one, and those that this one speaks for."""
+    parents = await conn.fetch(_PARENT, parent_id) if parent_id is not None else []
+    children = await conn.fetch(_CHILDREN, incident_id, MAX_PAGE)
+    return [Relative(**dict(row)) for row in parents], [Relative(**dict(row)) for row in children]
 
 
 async def list_incidents(

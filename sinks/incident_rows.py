@@ -14,20 +14,22 @@ from sinks.postgres import Connection, at_once, streamed
 _UPSERT: Final = """
 INSERT INTO incidents AS mine (id, title, description, severity, status, created_at, updated_at, team, kind,
     predecessor_id, group_key, group_labels, route, receiver, partition, revision, reopened, acknowledged_at,
-    resolved_at)
+    resolved_at, flapping, parent_id, handling)
 SELECT id::uuid, title, description, severity, status, created_at, updated_at, team, kind,
     nullif(predecessor_id, '')::uuid, group_key, group_labels::jsonb, route, receiver, partition, revision, reopened,
-    acknowledged_at, resolved_at
+    acknowledged_at, resolved_at, flapping, nullif(parent_id, '')::uuid, handling::jsonb
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[],
     $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::int[],
-    $16::bigint[], $17::int[], $18::timestamptz[], $19::timestamptz[])
+    $16::bigint[], $17::int[], $18::timestamptz[], $19::timestamptz[], $20::int[], $21::text[], $22::text[])
     AS new(id, title, description, severity, status, created_at, updated_at, team, kind, predecessor_id, group_key,
-    group_labels, route, receiver, partition, revision, reopened, acknowledged_at, resolved_at)
+    group_labels, route, receiver, partition, revision, reopened, acknowledged_at, resolved_at, flapping, parent_id,
+    handling)
 ON CONFLICT (id) DO UPDATE SET
     title = excluded.title, description = excluded.description, severity = excluded.severity,
     status = excluded.status, updated_at = excluded.updated_at, kind = excluded.kind, route = excluded.route,
     receiver = excluded.receiver, revision = excluded.revision, reopened = excluded.reopened,
-    acknowledged_at = excluded.acknowledged_at, resolved_at = excluded.resolved_at, committed_at = clock_timestamp()
+    acknowledged_at = excluded.acknowledged_at, resolved_at = excluded.resolved_at, flapping = excluded.flapping,
+    parent_id = excluded.parent_id, handling = excluded.handling, committed_at = clock_timestamp()
 WHERE mine.revision < excluded.revision
 """
 
@@ -38,8 +40,8 @@ _WRITE: Final = (
     """), kept AS (
     INSERT INTO groups AS mine (group_key, partition, team, route, labels, revision, state, updated_at)
     SELECT group_key, partition, team, route, labels::jsonb, revision, state, updated_at
-    FROM unnest($20::text[], $21::int[], $22::text[], $23::text[], $24::text[], $25::bigint[], $26::bytea[],
-        $27::timestamptz[])
+    FROM unnest($23::text[], $24::int[], $25::text[], $26::text[], $27::text[], $28::bigint[], $29::bytea[],
+        $30::timestamptz[])
         AS new(group_key, partition, team, route, labels, revision, state, updated_at)
     ON CONFLICT (group_key) DO UPDATE SET
         route = excluded.route, revision = excluded.revision, state = excluded.state, updated_at = excluded.updated_at
@@ -47,22 +49,22 @@ _WRITE: Final = (
 ), told AS (
     INSERT INTO timeline (incident_id, seq, at, event, actor, detail)
     SELECT incident_id::uuid, seq, at, event, actor, detail::jsonb
-    FROM unnest($28::text[], $29::bigint[], $30::timestamptz[], $31::text[], $32::text[], $33::text[])
+    FROM unnest($31::text[], $32::bigint[], $33::timestamptz[], $34::text[], $35::text[], $36::text[])
         AS new(incident_id, seq, at, event, actor, detail)
     ON CONFLICT DO NOTHING
 ), decided AS (
     INSERT INTO decisions (group_key, seq, incident_id, identity, decision, reason, detail, decided_at)
     SELECT group_key, seq, incident_id::uuid, identity, decision, reason, detail::jsonb, decided_at
-    FROM unnest($34::text[], $35::bigint[], $36::text[], $37::text[], $38::text[], $39::text[], $40::text[],
-        $41::timestamptz[])
+    FROM unnest($37::text[], $38::bigint[], $39::text[], $40::text[], $41::text[], $42::text[], $43::text[],
+        $44::timestamptz[])
         AS new(group_key, seq, incident_id, identity, decision, reason, detail, decided_at)
 )
 INSERT INTO incident_alerts AS mine (incident_id, identity, occurrence, group_key, partition, firing, revision,
     joined_at, ended_at, state)
 SELECT incident_id::uuid, identity, occurrence, group_key, partition, firing, revision, joined_at, ended_at, state
-FROM unnest($42::text[], $43::text[], $44::bigint[], $45::text[], $46::int[], $47::bool[], $48::bigint[],
-    $49::timestamptz[],
-    $50::timestamptz[], $51::bytea[])
+FROM unnest($45::text[], $46::text[], $47::bigint[], $48::text[], $49::int[], $50::bool[], $51::bigint[],
+    $52::timestamptz[],
+    $53::timestamptz[], $54::bytea[])
     AS new(incident_id, identity, occurrence, group_key, partition, firing, revision, joined_at, ended_at, state)
 ON CONFLICT (incident_id, identity, occurrence) DO UPDATE SET
     firing = excluded.firing, revision = excluded.revision, ended_at = excluded.ended_at, state = excluded.state
@@ -123,6 +125,9 @@ class IncidentRow:
     reopened: int
     acknowledged_at: datetime | None
     resolved_at: datetime | None
+    flapping: int = 0
+    parent_id: str = ""
+    handling: str | None = None
 
 
 @dataclass(slots=True)

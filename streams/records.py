@@ -284,7 +284,83 @@ class InhibitorChanged(msgspec.Struct, frozen=True, array_like=True, kw_only=Tru
     items: tuple[Inhibitor, ...]
 
 
-InputsRecord = InputBatch | Outcome | Tick | ConfigChanged | SilenceChanged | InhibitorChanged
+class ActionName(StrEnum):
+    """What is done to an incident from outside its alerts: the closed list.
+
+    The last two travel between the owners of two groups: a child tells its parent
+    how it is, and a parent that cannot speak for a child lets it go.
+    """
+
+    OPEN = "open"
+    EDIT = "edit"
+    ACKNOWLEDGE = "acknowledge"
+    UNACKNOWLEDGE = "unacknowledge"
+    RESOLVE = "resolve"
+    REOPEN = "reopen"
+    SNOOZE = "snooze"
+    UNSNOOZE = "unsnooze"
+    ASSIGN = "assign"
+    COMMENT = "comment"
+    LINK = "link"
+    MERGE = "merge"
+    SPLIT = "split"
+    CORRELATE = "correlate"
+    UNCORRELATE = "uncorrelate"
+    REDACT = "redact"
+    CHILD = "child"
+    ORPHAN = "orphan"
+
+
+class ActionArgs(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """What an action is about; each action reads its own fields, and None or "" leaves a thing as it is.
+
+    `severity` may be "auto": back to what the alerts say. `expected` is the
+    revision that whoever edits has seen (0: any). `into` is the incident that
+    shall speak for this one, of the group `into_group`; `rule` is why, where a
+    rule decided it. Of `child` and `orphan`, `into` names the other incident, and
+    `worst` is the rank of the child's worst firing alert (-1: none fires).
+    `field` or `seq` (of the timeline) is what is redacted.
+    """
+
+    comment: str = ""
+    title: str | None = None
+    description: str | None = None
+    severity: str = ""
+    kind: str = ""
+    labels: dict[str, str] | None = None
+    assignee: str | None = None
+    until: datetime | None = None
+    url: str = ""
+    text: str = ""
+    into: str = ""
+    into_group: str = ""
+    rule: str = ""
+    field: str = ""
+    seq: int = 0
+    reason: str = ""
+    receiver: str = ""
+    expected: int = 0
+    worst: int = -1
+    evidence: str = ""
+
+
+class Action(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="action"):
+    """What a person, or another part in the name of a rule, does to one incident of one group.
+
+    The same `id` counts once. `at` is when it was asked for.
+    """
+
+    id: str
+    team: str
+    group: str
+    incident_id: str
+    actor: str
+    action: ActionName
+    at: datetime
+    args: ActionArgs = ActionArgs()
+
+
+InputsRecord = InputBatch | Outcome | Tick | ConfigChanged | SilenceChanged | InhibitorChanged | Action
 
 
 class TaskHint(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="due"):
@@ -302,6 +378,7 @@ _SAID_AT: Final[dict[type, str]] = {
     SilenceChanged: "announced_at",
     Tick: "due_at",
     Outcome: "finished_at",
+    Action: "at",
 }
 Timed = TypeVar("Timed")
 

@@ -12,7 +12,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.response import Stream
 
-from sinks.alert_reads import AlertPage, AlertRow, alerts_of_incident, current_alerts
+from sinks.alert_reads import AlertPage, alerts_of_incident, current_alerts
 from sinks.incident_reads import (
     MAX_PAGE,
     CursorError,
@@ -20,13 +20,10 @@ from sinks.incident_reads import (
     IncidentFilter,
     IncidentPage,
     IncidentSort,
-    IncidentSummary,
-    Notice,
     TimelineEntry,
     decode_cursor,
     incidents_by_id,
     list_incidents,
-    notices_of,
     patterns,
     timeline_before,
     timeline_of,
@@ -34,16 +31,19 @@ from sinks.incident_reads import (
 from sinks.progress_reads import OpenIncidents, Progress, Totals, read_open, read_progress, read_totals
 from streams.records import IncidentStatus, Kind, Severity
 from streams.settings import Settings
-from web import alertmanager_errors, alertmanager_silences, alertmanager_status, jobs, problems, silences
+from web import actions, alertmanager_errors, alertmanager_silences, alertmanager_status, jobs, problems, silences
+from web.action_sender import ActionSender
 from web.alertmanager import alert_groups, gettable_alerts
 from web.announcing import SilenceAnnouncer
 from web.database import Database
 from web.explain import explain
 from web.foreign import refuse_foreign
+from web.incident_detail import IncidentDetail, detail_of, tagged
 from web.live import Live
 from web.openapi import openapi
 from web.page import page_routes
 from web.picture import Painter
+from web.principal import principal
 from web.receivers import receivers
 from web.reloading import Reloader, reload
 from web.silence_store import SilenceStore
@@ -55,14 +55,6 @@ _NO_STORE: Final = {"cache-control": "no-store"}
 Limit = Annotated[int, QueryParameter(ge=1, le=MAX_PAGE, description="Lines in one answer")]
 Text = Annotated[str, QueryParameter(max_length=200, description="Words that must all be found")]
 Team = Annotated[str | None, QueryParameter(max_length=200)]
-
-
-class IncidentDetail(msgspec.Struct, frozen=True, kw_only=True):
-    """One incident with its alerts (firing first, at most 200; /api/v1/alerts has all) and its notices."""
-
-    incident: IncidentSummary
-    alerts: list[AlertRow]
-    notices: list[Notice]
 
 
 class Sums(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,14 +97,15 @@ async def incidents(  # noqa: PLR0917 - query parameters, given by name
 
 
 @get("/api/v1/incidents/{incident_id:uuid}", summary="One incident", tags=["incidents"])
-async def incident(state: State, incident_id: FromPath[uuid.UUID]) -> IncidentDetail:
-    """With its alerts and notices."""
+async def incident(
+    state: State, request: Request[Any, Any, Any], incident_id: FromPath[uuid.UUID]
+) -> Response[IncidentDetail]:
+    """With its alerts and notices. The header ETag is its revision, for If-Match when it is edited."""
     async with _database(state).reading() as conn:
-        found = await incidents_by_id(conn, [incident_id])
-        if not found:
-            raise NotFoundException("No incident has this id")
-        alerts = await alerts_of_incident(conn, incident_id, MAX_PAGE)
-        return IncidentDetail(incident=found[0], alerts=alerts, notices=await notices_of(conn, incident_id, MAX_PAGE))
+        found = await detail_of(conn, incident_id)
+    if found is None or not principal(request).sees(found.incident.team):
+        raise NotFoundException("No incident has this id")
+    return tagged(found)
 
 
 @get("/api/v1/incidents/{incident_id:uuid}/timeline", summary="What happened to it", tags=["incidents"])
@@ -201,12 +194,13 @@ def build(
     tables_view: TableViews,
     announcer: SilenceAnnouncer,
     reloader: Reloader,
+    sender: ActionSender,
 ) -> Litestar:
     """The Litestar app over its parts."""
     return Litestar(
         route_handlers=[
             incidents, incident, timeline, alerts, tables, table_entry, totals, stream, openapi, _alertmanager(),
-            explain, receivers, reload, *silences.ROUTES, *jobs.ROUTES, *page_routes(),
+            explain, receivers, reload, *silences.ROUTES, *jobs.ROUTES, *actions.ROUTES, *page_routes(),
         ],
         exception_handlers=problems.HANDLERS,
         before_request=refuse_foreign,
@@ -218,6 +212,7 @@ def build(
                 "tables": tables_view,
                 "announcer": announcer,
                 "reloader": reloader,
+                "sender": sender,
                 "silences": SilenceStore(database),
                 "painter": Painter(),
             }

@@ -20,6 +20,7 @@ from streams.redis_link import connect
 from streams.settings import Settings, SettingsError
 from streams.tracing import tracer
 from web import api
+from web.action_sender import ActionSender
 from web.announcing import SilenceAnnouncer
 from web.configuration import Announcer, read_rules
 from web.database import Database
@@ -79,7 +80,10 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         capacity = Capacity(redis, settings)
         announcer, rules_announcer = SilenceAnnouncer(settings, database), Announcer(settings, rules)
         reloader = Reloader(settings, rules_announcer)
-        reads = api.build(settings, database, live, TableViews(redis, settings), announcer, reloader)
+        sender = ActionSender(settings, database)
+        sender.start()
+        stack.push_async_callback(sender.stop)
+        reads = api.build(settings, database, live, TableViews(redis, settings), announcer, reloader, sender)
         app = composed(health, ingest_app(settings, producer, fallback, capacity), followed(cast("App", reads)))
         config = uvicorn.Config(
             app,

@@ -66,6 +66,8 @@ def _true_responses(path: str, method: str, operation: dict[str, Any], problem: 
         wrong.append("404")
     if method != "get":
         wrong += ["403", "409", "415"]
+    if method == "patch":
+        wrong += ["412"]
     if path.startswith(_ALERTMANAGER):
         return {**good, **_texts(*sorted([*wrong, "404", "422"]))}
     return {**good, **_refusals(problem, *sorted(wrong))}

@@ -44,6 +44,14 @@ class FieldProblemError(Exception):
         self.reason = reason
 
 
+class ConflictError(Exception):
+    """Raised where a thing's state does not allow what is asked; it becomes a 409 with the reason."""
+
+
+class OutdatedError(Exception):
+    """Raised where a thing has changed since whoever edits it read it; it becomes a 412."""
+
+
 class PartAwayError(Exception):
     """Raised when a part that the answer needs is away; it becomes a 503."""
 
@@ -93,6 +101,16 @@ def on_away(_request: AnyRequest, error: DatabaseAwayError | PartAwayError) -> R
     return respond(Problem(title="Not available right now", status=503, detail=str(error)))
 
 
+def on_conflict(_request: AnyRequest, error: ConflictError) -> Response[Problem]:
+    """409 with the reason."""
+    return respond(Problem(title="Not possible now", status=409, detail=str(error)))
+
+
+def on_outdated(_request: AnyRequest, error: OutdatedError) -> Response[Problem]:
+    """412: read it again."""
+    return respond(Problem(title="It has changed meanwhile", status=412, detail=str(error)))
+
+
 def on_mistake(request: AnyRequest, error: Exception) -> Response[Problem]:
     """500 for what is our own fault; the text stays in the log."""
     log.error("request_failed", path=request.url.path, exc_info=error)
@@ -113,5 +131,7 @@ HANDLERS: Final[dict[int | type[Exception], Any]] = {
     RecursionError: on_depth,
     DatabaseAwayError: on_away,
     PartAwayError: on_away,
+    ConflictError: on_conflict,
+    OutdatedError: on_outdated,
     Exception: on_mistake,
 }

@@ -87,18 +87,21 @@ def flush(
     muted: bool = False,
     strict: bool = False,
     former: Sequence[Receiver] = (),
+    acknowledged: bool = False,
 ) -> Flush:
     """Decide, for each integration, whether it is told now.
 
     `suppressed` are identities that are inhibited or silenced; `muted` says that
     the route's times mute the whole group. `former` receivers were the group's
-    under other rules: they hear of the ends that are owed to them.
+    under other rules: they hear of the ends that are owed to them. What is
+    `acknowledged` is told of again only where something is new.
     """
     if strict and group.pending:
         # There a flush lasts until its notices have ended, and the next tick waits for that.
         later = now + route.group_interval
         return Flush(msgspec.structs.replace(group, held_up=True, next_flush_at=later))
-    notices, told = _decide(group, members, route, receiver, now, suppressed, muted=muted, strict=strict)
+    repeat = None if acknowledged else route.repeat_interval
+    notices, told = _decide(group, members, repeat, receiver, now, suppressed, muted=muted, strict=strict)
     if not muted:
         notices += _owed_to(former, group, members, group.decision + len(notices))
     after = msgspec.structs.replace(
@@ -173,7 +176,7 @@ def after_outcome(
 def _decide(
     group: GroupState,
     members: Sequence[Member],
-    route: Route,
+    repeat_interval: timedelta | None,
     receiver: Receiver,
     now: datetime,
     suppressed: Collection[str],
@@ -187,7 +190,7 @@ def _decide(
         key = integration_key(receiver.name, integration)
         if muted or key in group.pending:
             continue
-        entry = in_force(told.get(key), route.repeat_interval, now)
+        entry = in_force(told.get(key), repeat_interval, now)
         owed = entry.owed if entry is not None else ()
         # Whoever was told that it fires is told that it ended, muted or not.
         heard_of = tuple(
@@ -201,7 +204,7 @@ def _decide(
         resolved = tuple(sorted(names[m.identity] for m in heard_of if not m.firing))
         reason = why_notify(
             entry, firing=firing, resolved=resolved, send_resolved=integration.send_resolved,
-            repeat_interval=route.repeat_interval, now=now,
+            repeat_interval=repeat_interval, now=now,
         )  # fmt: skip
         if reason is None and integration.send_resolved and not set(resolved).isdisjoint(group.missed.get(key, ())):
             reason = Reason.MISSED

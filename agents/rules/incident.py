@@ -1,8 +1,9 @@
-"""A group, its members and its incident: pure decisions of (state, change, now).
+"""A group, its members and its incident, and what alerts make of them: pure decisions of (state, change, now).
 
 An incident is one occurrence of a group. It opens with the first firing,
 resolves with the last end, reopens when a firing follows within the reopen
-window, and after that a new one names it as predecessor.
+window, and after that a new one names it as predecessor. Which state follows
+which is in `life`, what people do in `actions`.
 """
 
 from datetime import datetime, timedelta
@@ -10,12 +11,16 @@ from typing import Final
 
 import msgspec
 
+from agents.rules import life
+from agents.rules.handling import UNTOUCHED, Handling
+from agents.rules.life import Happening, State
 from agents.rules.notify_log import Entry, Pending, Told, without
 from streams.keys import derived_id
 from streams.records import AlertBody, Change, IncidentStatus, Kind, MemberChange, Severity
 
 TITLE_LENGTH: Final = 255
 _ACTIVE: Final = (IncidentStatus.OPEN, IncidentStatus.ACKNOWLEDGED)
+_ALIVE: Final = (*_ACTIVE, IncidentStatus.MERGED)
 
 
 class GroupState(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag=1):
@@ -30,7 +35,8 @@ class GroupState(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag
     flush: some notice of it failed; another was due while one was under way.
     `missed` are firings that could not be told to an integration; `suppressed`
     (identity -> by what) and `muted_by` are what the last flush found. `trace` is
-    the context of what the next flush tells of, where that is traced.
+    the context of what the next flush tells of, where that is traced. `handling` is None while nobody has
+    touched the incident.
     """
 
     team: str
@@ -66,11 +72,38 @@ class GroupState(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag
     suppressed: dict[str, str] = {}
     muted_by: tuple[str, ...] = ()
     trace: str = ""
+    handling: Handling | None = None
 
     @property
     def active(self) -> bool:
         """Whether the incident is open or acknowledged."""
         return self.status in _ACTIVE
+
+    @property
+    def alive(self) -> bool:
+        """Whether the incident is not over; a merged one lives on under its parent."""
+        return self.status in _ALIVE
+
+    @property
+    def handled(self) -> Handling:
+        """What people have made of it."""
+        return self.handling or UNTOUCHED
+
+    @property
+    def state(self) -> State:
+        """Where the incident stands in `life`."""
+        handled = self.handled
+        return life.state_of(self.status, snoozed=handled.snoozed_until is not None, parent=bool(handled.parent_id))
+
+    @property
+    def speaks(self) -> bool:
+        """Whether anybody is told of it now: it is active and not snoozed."""
+        return self.status in _ACTIVE and self.handled.snoozed_until is None
+
+    @property
+    def written_off(self) -> bool:
+        """Whether it is over although alerts may fire on: somebody, or a timeout, ended it."""
+        return self.status is IncidentStatus.RESOLVED and bool(self.handled.resolved_by)
 
 
 class Member(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag=1):
@@ -107,6 +140,7 @@ class Event(msgspec.Struct, frozen=True):
 
     name: str
     detail: dict[str, object]
+    actor: str = "system"
 
 
 class Applied(msgspec.Struct, frozen=True):
@@ -139,12 +173,12 @@ def apply(
         return None
     if change.change in (Change.FIRED, Change.CHANGED):
         header, events = _active_group(
-            group, change, body, log_id=log_id, receiver=receiver, config_version=config_version,
+            group, member, change, body, log_id=log_id, receiver=receiver, config_version=config_version,
             reopen_window=reopen_window, now=now,
         )  # fmt: skip
         return _fired(header, member, change, body, events, now)
     if change.change is Change.RESOLVED and member is None:
-        there = group is not None and (group.active or group.members) and not change.reached
+        there = group is not None and (group.alive or group.members) and not change.reached
         joins = (there or strict) and not change.again
         return _joined_ended(group, change, body, receiver, config_version, now) if joins else None
     if group is None or member is None:
@@ -156,6 +190,7 @@ def apply(
 
 def _active_group(
     group: GroupState | None,
+    member: Member | None,
     change: MemberChange,
     body: AlertBody,
     *,
@@ -165,13 +200,10 @@ def _active_group(
     reopen_window: timedelta,
     now: datetime,
 ) -> tuple[GroupState, list[Event]]:
-    if group is not None and group.active:
+    if group is not None and (group.alive or _is_known(member, change)):
         return group, []
     if group is not None and group.resolved_at is not None and change.accepted_at - group.resolved_at <= reopen_window:
-        reopened = msgspec.structs.replace(
-            group, status=IncidentStatus.OPEN, resolved_at=None, acknowledged_at=None, reopened=group.reopened + 1
-        )
-        return reopened, [Event("reopened", {"by": change.identity, "times": reopened.reopened})]
+        return reopened(group, {"by": change.identity})
     incident_id = str(derived_id("incident", change.group, log_id, change.cause_partition, change.cause, change.index))
     opened = GroupState(
         team=change.team,
@@ -207,6 +239,36 @@ def _active_group(
     return opened, [event]
 
 
+def _is_known(member: Member | None, change: MemberChange) -> bool:
+    """Whether the change is about an occurrence that fires already: it opens nothing."""
+    return member is not None and member.firing and member.occurrence == change.occurrence
+
+
+def reopened(group: GroupState, why: dict[str, object]) -> tuple[GroupState, list[Event]]:
+    """The group with its incident open again, under its parent if it has one."""
+    after = moved_to(group, life.answer(group.state, Happening.FIRES), resolved_at=None)
+    after = msgspec.structs.replace(after, acknowledged_at=None, reopened=group.reopened + 1)
+    return after, [Event("reopened", {**why, "times": after.reopened})]
+
+
+def moved_to(group: GroupState, answer: life.Answer, *, resolved_at: datetime | None, by: str = "") -> GroupState:
+    """The group with its incident in the state that `life` answered.
+
+    `resolved_at` counts where it is over then, and `by` names who ended it though alerts may fire on.
+    """
+    if not isinstance(answer, State):
+        return group
+    handled = group.handling
+    over = answer in life.OVER
+    if handled is not None or by:
+        handled = handled or UNTOUCHED
+        snoozed_until = handled.snoozed_until if answer in life.SNOOZED else None
+        handled = msgspec.structs.replace(handled, snoozed_until=snoozed_until, resolved_by=by if over else "")
+    return msgspec.structs.replace(
+        group, status=life.status_of(answer), resolved_at=resolved_at if over else None, handling=handled
+    )
+
+
 def _fired(
     group: GroupState, member: Member | None, change: MemberChange, body: AlertBody, events: list[Event], now: datetime
 ) -> Applied:
@@ -223,7 +285,7 @@ def _fired(
             events.append(Event("flapping", {"alert": change.identity, "times": flaps}))
     elif change.change is Change.CHANGED:
         events.append(Event("alert changed", {"alert": change.identity, "summary": body.summary}))
-    worst = _worst(tuple(firing), group.severity)
+    worst = worst_of(group, tuple(firing))
     if worst is not group.severity and group.members:
         events.append(Event("severity", {"before": group.severity, "after": worst}))
     after = _moved(group, tuple(firing), worst, group.members + (member is None), now)
@@ -327,10 +389,10 @@ def _ended(
     firing = list(group.firing)
     firing[member.severity.rank] -= 1
     events = [event]
-    worst = _worst(tuple(firing), group.severity)
+    worst = worst_of(group, tuple(firing))
     header = _moved(group, tuple(firing), worst, members, now)
-    if not any(firing) and group.active:
-        header = msgspec.structs.replace(header, status=IncidentStatus.RESOLVED, resolved_at=change.accepted_at)
+    if not fires(header) and group.alive:
+        header = moved_to(header, life.answer(header.state, Happening.CEASES), resolved_at=change.accepted_at)
         events.append(Event("resolved", {"by": "its alerts"}))
     elif worst is not group.severity:
         events.append(Event("severity", {"before": group.severity, "after": worst}))
@@ -343,8 +405,19 @@ def _moved(group: GroupState, firing: tuple[int, ...], severity: Severity, membe
     )
 
 
-def _worst(firing: tuple[int, ...], otherwise: Severity) -> Severity:
-    return next((severity for severity in Severity if firing[severity.rank]), otherwise)
+def fires(group: GroupState) -> bool:
+    """Whether anything of the incident fires, or of what was merged into it."""
+    return any(group.firing) or any(child.worst >= 0 for child in group.handled.children.values())
+
+
+def worst_of(group: GroupState, firing: tuple[int, ...]) -> Severity:
+    """The severity of the worst that fires, here or in what was merged into it, unless a person set one."""
+    handled = group.handling
+    if handled is None:
+        return next((severity for severity in Severity if firing[severity.rank]), group.severity)
+    ranks = {child.worst for child in handled.children.values()}
+    worst = next((one for one in Severity if firing[one.rank] or one.rank in ranks), group.severity)
+    return handled.severity or worst
 
 
 def title_of(body: AlertBody, group_labels: dict[str, str]) -> str:

@@ -68,9 +68,12 @@ def told_of(before: Told | None, sent: Pending, at: datetime) -> Told:
     return Told(sent.firing, sent.resolved, at, tuple(sorted(owed)))
 
 
-def in_force(entry: Told | None, repeat_interval: timedelta, now: datetime) -> Told | None:
-    """The entry as it counts now: it lives for twice the repeat interval and no longer than the retention."""
-    if entry is None or now <= entry.at + min(RETENTION, 2 * repeat_interval) + MAINTENANCE:
+def in_force(entry: Told | None, repeat_interval: timedelta | None, now: datetime) -> Told | None:
+    """The entry as it counts now: it lives for twice the repeat interval and no longer than the retention.
+
+    Where nothing is to be repeated (None) it lives on.
+    """
+    if entry is None or repeat_interval is None or now <= entry.at + min(RETENTION, 2 * repeat_interval) + MAINTENANCE:
         return entry
     return Told((), (), entry.at, entry.owed) if entry.owed else None
 
@@ -81,7 +84,7 @@ def why_notify(
     firing: Collection[str],
     resolved: Collection[str],
     send_resolved: bool,
-    repeat_interval: timedelta,
+    repeat_interval: timedelta | None,
     now: datetime,
 ) -> Reason | None:
     """The reason to tell, or None. A recovery nobody heard of is never announced."""
@@ -93,7 +96,7 @@ def why_notify(
         return Reason.ALL_RESOLVED if told.firing or not set(told.owed).isdisjoint(resolved) else None
     if send_resolved and not set(resolved) <= set(told.resolved):
         return Reason.SOME_RESOLVED
-    return Reason.REPEAT if told.at < now - repeat_interval else None
+    return Reason.REPEAT if repeat_interval is not None and told.at < now - repeat_interval else None
 
 
 def _not_of(names: Iterable[str], identities: Collection[str]) -> tuple[str, ...]:

@@ -226,20 +226,20 @@ class IncidentRows:
     timeline: list[tuple[str, int, str]] = field(default_factory=list)
 
     def write(self, work: IncidentsWork) -> None:
-        for row in work.incident_rows():
+        for row in work.held.incident_rows():
             known = self.incidents.get(row.id)
             if known is None or known.revision < row.revision:
                 self.incidents[row.id] = row
-        for group in work.group_rows():
+        for group in work.held.group_rows():
             self.groups[group.group_key] = group.state
-        for gone in work.gone:
+        for gone in work.held.gone:
             self.groups.pop(gone, None)
-        for link in work.links():
+        for link in work.held.links():
             at = (link.incident_id, link.identity, link.occurrence)
             if at not in self.links or self.links[at].revision <= link.revision:
                 self.links[at] = link
         self.tasks += work.tasks
-        self.timeline += [(line.incident_id, line.seq, line.event) for line in work.timeline]
+        self.timeline += [(line.incident_id, line.seq, line.event) for line in work.story.timeline]
 
 
 class Incidents:

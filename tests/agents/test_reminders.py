@@ -35,8 +35,8 @@ def test_the_receiver_of_the_muted_group_is_told_once() -> None:
     work = stage.step(tick(901))
     [task] = work.tasks
     assert (task.receiver, task.reason) == ("ops", "a silence of it ends soon")
-    assert [row.event for row in work.timeline if row.event == "silence ends soon"]
-    [why] = [row for row in work.decisions if row.decision == "waiting until"]
+    assert [row.event for row in work.story.timeline if row.event == "silence ends soon"]
+    [why] = [row for row in work.story.decisions if row.decision == "waiting until"]
     assert SILENCE.id in why.reason
     assert not [one for one in stage.step(tick(950)).tasks if "silence" in one.reason]
     again = InputsPartition.over(stage.view, pg_applied=-1, config_version=1, watermark=at(960))

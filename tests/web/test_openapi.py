@@ -26,12 +26,24 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(400)]
 GARBAGE = ("", "x", "-1", "0", "1", "9" * 25, "é\u0000", "true", "(", "a=~(", "%", "2026-01-01T00:00:00Z", "'; --")
 JUNK: tuple[Any, ...] = (None, 7, -1.5, "", "x", [], {}, [[]], [{}], True, "9999-12-31T23:59:59Z", "\u0000", "x" * 5000)
+PLAIN = {"comment": "x"}
+ACTIONS: dict[str, Any] = {
+    **dict.fromkeys(("acknowledge", "unacknowledge", "resolve", "reopen", "unsnooze"), PLAIN),
+    "snooze": {**PLAIN, "for": "2h"},
+    "assign": {**PLAIN, "assignee": "ada"},
+    "comments": {"text": "x"},
+    "links": {**PLAIN, "url": "https://x.example", "title": "x"},
+    "{incident_id}": {
+        **PLAIN, "title": "x", "description": "x", "severity": "info", "kind": "cost", "labels": {"a": "b"},
+        "assignee": "ada",
+    },
+}  # fmt: skip
 ENDLESS = "/api/v1/stream"
 
 
 def app() -> Litestar:
     nothing: Any = None
-    return api.build(Settings(), nothing, nothing, nothing, nothing, nothing)
+    return api.build(Settings(), nothing, nothing, nothing, nothing, nothing, nothing)
 
 
 def test_every_route_that_is_served_is_described() -> None:
@@ -60,7 +72,7 @@ class Checker:
     """Asks, and compares each answer with the document."""
 
     def __init__(self, client: httpx.AsyncClient, document: dict[str, Any]) -> None:
-        self.client, self.document, self.asked = client, document, 0
+        self.client, self.document, self.asked, self.incident = client, document, 0, ""
 
     async def ask(self, method: str, path: str, url: str, **more: Any) -> httpx.Response:
         answer = await self.client.request(method, url, **more)
@@ -89,7 +101,9 @@ async def checker(client: httpx.AsyncClient, conn: "Conn") -> Checker:
     await add_entry(conn, incident, 1, "opened")
     await add_task(conn, incident, 1)
     await add_progress(conn, 0)
-    return Checker(client, (await client.get("/openapi.json")).json())
+    found = Checker(client, (await client.get("/openapi.json")).json())
+    found.incident = str(incident)
+    return found
 
 
 def body(path: str) -> Any:
@@ -118,6 +132,8 @@ def body(path: str) -> Any:
         }  # fmt: skip
     if path == "/api/v1/job-runs":
         return {"action": "export", "arguments": {"what": "alerts", "since": until}, "team": "default"}
+    if path.startswith("/api/v1/incidents"):
+        return ACTIONS[path.rpartition("/")[2]]
     recurrence = {"rule": "FREQ=DAILY", "until": (datetime.now(UTC) + timedelta(days=3)).isoformat()}
     return {
         "matchers": [[matcher]], "ends_at": until, "created_by": "x", "comment": "x", "annotations": {"a": "b"},
@@ -172,7 +188,7 @@ async def test_no_body_is_answered_in_a_way_that_is_not_described(checker: Check
         for method, operation in item.items():
             if method in {"get", "delete"} or "requestBody" not in operation:
                 continue
-            url = path.replace("{silence_id}", made["id"])
+            url = path.replace("{silence_id}", made["id"]).replace("{incident_id}", checker.incident)
             for bad in itertools.chain(JUNK, [body(path)], spoiled(body(path))):
                 await checker.ask(method, path, url, json=bad)
             for raw in (b"", b"{", b"\xff", b"[" * 3000):
