@@ -110,35 +110,31 @@ def body(path: str) -> Any:
     """A good body for each route that takes one."""
     until = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     matcher = {"name": "a", "value": "b"}
-    if path == "/api/v2/silences":
-        times = {"startsAt": "0001-01-01T00:00:00Z", "endsAt": until}
-        return {"matchers": [{**matcher, "isRegex": False}], "createdBy": "x", "comment": "x", **times}
-    if path == "/api/v2/alerts":
-        return [
-            {"labels": {"alertname": "A"}, "annotations": {"s": "x"}, "startsAt": until, "generatorURL": "http://x"}
-        ]
-    if path == "/api/v1/alerts":
-        return {
-            "source": "s",
-            "status": "firing",
-            "summary": "x",
-            "labels": {"a": "b"},
-            "links": [{"href": "http://x"}],
-        }
-    if path == "/api/v1/jobs":
-        return {
-            "name": f"j{uuid.uuid4().hex}", "action": "alert", "arguments": {"summary": "x", "labels": {"a": "b"}},
-            "schedule": "5 4 * * *", "zone": "UTC", "missed": "skip", "max_attempts": 2, "team": "default",
-        }  # fmt: skip
-    if path == "/api/v1/job-runs":
-        return {"action": "export", "arguments": {"what": "alerts", "since": until}, "team": "default"}
-    if path.startswith("/api/v1/incidents"):
-        return ACTIONS[path.rpartition("/")[2]]
     recurrence = {"rule": "FREQ=DAILY", "until": (datetime.now(UTC) + timedelta(days=3)).isoformat()}
-    return {
+    silence = {
         "matchers": [[matcher]], "ends_at": until, "created_by": "x", "comment": "x", "annotations": {"a": "b"},
         "recurrence": recurrence, "remind_before": 60, "remind_to": "x",
     }  # fmt: skip
+    bodies: dict[str, Any] = {
+        "/api/v2/silences": {
+            "matchers": [{**matcher, "isRegex": False}], "createdBy": "x", "comment": "x",
+            "startsAt": "0001-01-01T00:00:00Z", "endsAt": until,
+        },
+        "/api/v2/alerts": [
+            {"labels": {"alertname": "A"}, "annotations": {"s": "x"}, "startsAt": until, "generatorURL": "http://x"}
+        ],
+        "/api/v1/alerts": {
+            "source": "s", "status": "firing", "summary": "x", "labels": {"a": "b"}, "links": [{"href": "http://x"}],
+        },
+        "/api/v1/jobs": {
+            "name": f"j{uuid.uuid4().hex}", "action": "alert", "arguments": {"summary": "x", "labels": {"a": "b"}},
+            "schedule": "5 4 * * *", "zone": "UTC", "missed": "skip", "max_attempts": 2, "team": "default",
+        },
+        "/api/v1/job-runs": {"action": "export", "arguments": {"what": "alerts", "since": until}, "team": "default"},
+        **{f"/api/v1/incidents/{{incident_id}}/{what}": good for what, good in ACTIONS.items()},
+        "/api/v1/incidents/{incident_id}": ACTIONS["{incident_id}"],
+    }  # fmt: skip
+    return bodies.get(path, silence)
 
 
 def spoiled(good: Any) -> Iterator[Any]:
