@@ -57,9 +57,9 @@ handover: $(STAMP) ## how long a partition's state takes to another worker: Faus
 	@exec $(BIN)/python -m loadtests.handover $(KEYS)
 
 .PHONY: test
-test: $(STAMP) ## all tests, against real services (ARGS=..., KAFKA=apache|tansu, REQUIRE_KAFKA=1)
+test: $(STAMP) ## all tests, against real services (ARGS=... for pytest, KAFKA=apache|tansu, REQUIRE_KAFKA=1)
 	@$(PACKAGES) rabbitmq-server chromium prometheus prometheus-alertmanager
-	@exec $(BIN)/python -m pytest $(ARGS)
+	@exec $(BIN)/python .ci/test.py $(ARGS)
 
 .PHONY: check
 check: $(STAMP) ## lint, format, types, security, dependencies

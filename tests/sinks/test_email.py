@@ -154,7 +154,7 @@ async def test_a_server_that_hangs_after_the_data_is_left_at_the_deadline_and_th
         began = time.monotonic()
         outcome = await sent(box.port, email=Email(0.7))
         assert (type(outcome), outcome.reason) == (RetryLater, Reason.TIMEOUT)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 30
         box.hang = False
         assert isinstance(await sent(box.port), Sent)
     assert box.mails[0]["Message-ID"] == box.mails[1]["Message-ID"]

@@ -259,7 +259,7 @@ def test_well_formed_templates_render_or_are_refused(texts: list[str], html: boo
 
 def test_no_template_takes_long() -> None:
     alerts = notice_data(*[FIRING, RESOLVED] * 50)
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(TemplateError, match="more than"):
         Templates({}).render("{{ range $.Alerts }}" * 5 + "{{ printf `%9999s` .Status }}" + "{{ end }}" * 5, alerts)
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 60, "unstopped, it takes hours"

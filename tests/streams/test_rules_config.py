@@ -227,9 +227,9 @@ def test_both_grammars_of_matchers_are_read(text: str, expected: list[tuple[str,
 
 @pytest.mark.parametrize("text", ["a=x{}x", 'a="x{}x"', "a=x{}"])
 def test_long_matchers_take_no_longer_than_they_are(text: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     (matcher,) = parse(text.format(" " * 64_000))
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 20, "with backtracking it takes minutes"
     assert matcher.value.startswith("x")
 
 

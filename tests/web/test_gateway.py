@@ -109,7 +109,7 @@ async def test_sigterm_ends_it_at_once_even_with_listeners(settings: Settings, c
                 async for _ in lines:
                     pass
                 assert await asyncio.wait_for(process.wait(), 10) == 0
-                assert time.monotonic() - began < 5
+                assert time.monotonic() - began < 10
     finally:
         if process.returncode is None:
             process.kill()
