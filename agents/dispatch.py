@@ -9,7 +9,7 @@ import contextlib
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -19,7 +19,7 @@ import structlog
 from agents.admission import Admission
 from agents.rules import retry
 from agents.rules.limits import STALE
-from agents.send_traces import follow, trace_of
+from agents.send_traces import FIRST, accepted_at_of, follow, trace_of
 from agents.targets import Target, Targets
 from sinks import digest_rows, target_rows, task_rows
 from sinks.outcome import Failed, Outcome, Reason, RetryLater, Sent
@@ -80,6 +80,7 @@ class Dispatcher:
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopping = False
+        metrics.buffer_fill_ratio.labels("notices").set_function(lambda: len(self._held) / PLACES)
 
     def hint(self, ids: Iterable[uuid.UUID]) -> None:
         """These may be due now. What does not fit is found by the sweep."""
@@ -189,6 +190,8 @@ class Dispatcher:
             metrics.observe(metrics.notification_seconds.labels(task.channel), time.perf_counter() - began)
             if following is not None:
                 following.ended(began, outcome)
+            if isinstance(outcome, Sent):
+                _measure(task, time.perf_counter() - began)
         self._done.append((task, outcome))
         self._some_done.set()
 
@@ -271,6 +274,14 @@ class Dispatcher:
         channels = {(task.receiver, task.integration): task.channel for task, _ in done}
         for one in members:
             metrics.notifications.labels(channels[one.receiver, one.integration], "digested").inc()
+
+
+def _measure(task: Claimed, seconds: float) -> None:
+    """How long the target had to wait for it; of the first notice of an alert, since that was accepted."""
+    metrics.observe(metrics.notice_seconds, task.age.total_seconds() + seconds)
+    if FIRST in task.body and (accepted_at := accepted_at_of(task)) is not None:
+        waited = datetime.now(UTC) - accepted_at
+        metrics.observe(metrics.first_notice_seconds, max(0.0, waited.total_seconds()))
 
 
 def _written(task: Claimed, outcome: Outcome | None, max_age: timedelta) -> Ending | Retry | Claimed:

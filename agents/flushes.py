@@ -120,7 +120,7 @@ def _told(
         flushed = notices.Flushed(key, after, notice.receiver, setting.config_version, setting.now)
         which = (notice.receiver, *(member.identity for member in notice.members))
         if which not in bodies:
-            bodies[which] = notices.body(flushed, notice.members, setting.page_url, context)
+            bodies[which] = notices.body(flushed, notice.members, setting.page_url, context, first=not after.told)
         row, task = notices.task(flushed, notice, bodies[which])
         rows.append(row)
         tasks.append(task)

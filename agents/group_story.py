@@ -6,8 +6,11 @@ from typing import Final
 
 from agents.rules.incident import Event, GroupState
 from sinks.incident_rows import DecisionRow, TimelineRow
-from streams import codec
+from streams import codec, metrics
+from streams.records import Severity
 
+OPENED: Final = "opened"
+_MEASURED: Final = frozenset(metrics.INCIDENT_EVENTS)
 _PLACES: Final = 64
 """Lines that one revision of a group may have."""
 
@@ -19,9 +22,11 @@ class GroupStory:
         self.timeline: list[TimelineRow] = []
         self.decisions: list[DecisionRow] = []
         self.counted: dict[str, int] = {}
+        self.opened: list[Severity] = []
 
     def tell(self, group: GroupState, events: Sequence[Event], now: datetime) -> None:
         """Add lines to the timeline of a group's incident."""
+        self.opened += [group.severity for event in events if event.name == OPENED]
         if group.incident_id:
             self.tell_of(group.incident_id, group.revision, events, now)
 
@@ -39,6 +44,13 @@ class GroupStory:
                     detail=codec.to_json(event.detail),
                 )
             )
+
+    def measure(self) -> None:
+        """Count what happened to incidents, once it is committed."""
+        for event in self.counted.keys() & _MEASURED:
+            metrics.incidents.labels(event).inc(self.counted[event])
+        for severity in self.opened:
+            metrics.opened_severity.labels(severity).inc()
 
     def decide(
         self, key: str, group: GroupState, decision: str, reason: str, detail: Mapping[str, object],

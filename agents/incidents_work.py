@@ -31,7 +31,7 @@ from sinks import task_rows
 from sinks.alert_rows import DeadRow
 from sinks.postgres import Advance
 from sinks.rule_rows import RuleRow
-from streams import codec, keys, metrics
+from streams import codec, keys
 from streams.records import (
     Action,
     AlertBody,
@@ -409,9 +409,8 @@ class IncidentsWork:
         self._deadlines.commit()
         self.suppressor.commit()
         partition.causes = self._causes
-        for event in ("opened", "reopened", "resolved"):
-            if not self.replaying and self.story.counted.get(event):
-                metrics.incidents.labels(event).inc(self.story.counted[event])
+        if not self.replaying:
+            self.story.measure()
 
 
 def _refused(item: MemberChange, why: str) -> Garbage:

@@ -1,6 +1,7 @@
 """What happens when partitions are assigned: fence the former owner, load, find the position."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from agents.group_partition import CAUSES, GROUPS, MEMBERS, RULES, InputsPartiti
 from agents.step import Partition, Waiting
 from sinks import alert_rows, incident_rows, postgres, rule_rows
 from sinks.postgres import Connection, Progress
-from streams import codec
+from streams import codec, metrics
 from streams.redis_tables import FencedError, Mark, TableSet, View
 from streams.settings import Settings
 from streams.topics import ALERTS, INPUTS
@@ -113,10 +114,12 @@ class Loader:
             raise LogLostError(f"{self.topic}/{number}: {progress.applied} was applied, but Kafka's log ends at {end}")
         if progress.applied >= 0 and first > progress.applied + 1:
             raise LogLostError(f"{self.topic}/{number}: Kafka dropped offsets {progress.applied + 1} to {first - 1}")
+        started, source = time.monotonic(), "redis"
         await self._patiently("redis", lambda: self.tables.claim(number, progress.epoch))
         view = await self._patiently("redis", lambda: self.tables.load(number, progress.epoch))
         if not self._usable(view, progress, first):
-            view = await self._rebuilt(progress, first)
+            view, source = await self._rebuilt(progress, first), "postgres"
+        metrics.table_load_seconds.labels(source).observe(time.monotonic() - started)
         for table, version in VERSIONS.items():
             codec.refuse_versions(table, view.tables.get(table, {}), version)
         await self.prepare(view.mark.config_version)

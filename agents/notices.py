@@ -25,10 +25,11 @@ class Flushed(msgspec.Struct, frozen=True):
     at: datetime
 
 
-def body(flushed: Flushed, members: Iterable[Member], page_url: str, trace: str = "") -> str:
+def body(flushed: Flushed, members: Iterable[Member], page_url: str, trace: str = "", *, first: bool = False) -> str:
     """The group as a notice tells it, in Alertmanager's words and order: JSON of `sinks.message.NoticeBody`.
 
-    `trace` is the context that a send continues, where the flush is traced.
+    `trace` is the context that a send continues, where the flush is traced. The `first` notice of a group says when
+    it was accepted.
     """
     group = flushed.group
     said = sorted(((member, codec.decode_body(member.body)) for member in members), key=_place)
@@ -51,6 +52,7 @@ def body(flushed: Flushed, members: Iterable[Member], page_url: str, trace: str 
             "externalURL": page_url,
             "truncatedAlerts": 0,
             **({"traceparent": trace} if trace else {}),
+            **({"acceptedAt": iso(min(member.joined_at for member, _ in said))} if first and said else {}),
         }
     )
 

@@ -1,7 +1,8 @@
 """A send as a span: the alert's trace goes on to the receiver, and what fails is recorded in any case."""
 
 import time
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -15,8 +16,13 @@ if TYPE_CHECKING:
     from streams.spans import Tracer
 
 
-class _Body(msgspec.Struct):
+FIRST: Final = "acceptedAt"
+"""Stands in a stored notice that is the first of its group."""
+
+
+class _Body(msgspec.Struct, rename="camel"):
     traceparent: str = ""
+    accepted_at: datetime | None = None
 
 
 _decode = msgspec.json.Decoder(_Body).decode
@@ -66,3 +72,8 @@ def trace_of(task: Claimed) -> dict[str, str]:
     if "traceparent" not in task.body:
         return {}
     return {"trace_id": trace_context.trace_id(trace_context.usable(_decode(task.body).traceparent))}
+
+
+def accepted_at_of(task: Claimed) -> datetime | None:
+    """When the first of the alerts was accepted that a group's first notice tells of."""
+    return _decode(task.body).accepted_at

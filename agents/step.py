@@ -183,7 +183,12 @@ class StepRunner:
         self._room.set()
         self.last_step_at = time.monotonic()
         self.waiting = ""
+        metrics.buffer_fill_ratio.labels(self.name).set_function(self._fill)
+        self._commit_seconds = metrics.commit_seconds.labels(self.name)
         self._traces: StepTraces | None = None
+
+    def _fill(self) -> float:
+        return max(len(self._buffer) / (4 * self.limit), self._held / HELD_BYTES)
 
     async def put(self, events: Sequence[EventT[Any]]) -> None:
         """Hand over events; waits while the buffer is full."""
@@ -216,9 +221,12 @@ class StepRunner:
                 self._some.clear()
                 self.forget()
                 continue
+            acking = time.perf_counter()
             for event in events:
                 event.ack()
+            self._observe("ack", acking)
             ended = self.last_step_at = time.monotonic()
+            metrics.step_seconds.labels(self.name, "whole").observe(ended - began)
 
     def _taken(self) -> list[EventT[Any]]:
         """The next step's records: at least one, and no more than one statement can hold."""
@@ -232,21 +240,37 @@ class StepRunner:
 
     async def _step(self, events: Sequence[EventT[Any]]) -> None:
         batches: dict[int, list[tuple[int, Any]]] = {}
+        decoding = time.perf_counter()
         for number, batch in self._unapplied(events).items():
             batches[number] = self._decoded(number, batch)
+        self._observe("decode", decoding)
         if not batches:
             return
         metrics.step_batch_records.labels(self.name).observe(len(events))
         mine = tracer()
         if mine is None:
             await self._apply(batches)
+            self._committed(batches)
             return
         traces = self._traces = StepTraces(mine, self.logic.topic)
         for number, records in batches.items():
             traces.find(number, records)
         with traces.logging():
             await self._apply(batches)
+            self._committed(batches)
         traces.record()
+        self._traces = None
+
+    def _committed(self, batches: Mapping[int, Batch]) -> None:
+        """Measure the step from outside: how much it took, and how long its records have been under way."""
+        now = time.time()
+        items = 0
+        for batch in batches.values():
+            for _, record in batch:
+                items += self.logic.size(record)
+                if (accepted_at := getattr(record, "accepted_at", None)) is not None and accepted_at.year > 1:
+                    metrics.observe(self._commit_seconds, max(0.0, now - accepted_at.timestamp()))
+        metrics.step_batch_items.labels(self.name).observe(items)
 
     async def _apply(self, batches: Mapping[int, Batch]) -> None:
         records = [record for batch in batches.values() for _, record in batch]
@@ -295,6 +319,7 @@ class StepRunner:
             try:
                 records.append((offset, _bounded(self.logic.decode(data), written_at)))
             except UndecodableRecordError as error:
+                metrics.dead_letters.labels("kafka").inc()
                 records.append((offset, self.logic.undecodable(data, offset, number, str(error))))
         return records
 
@@ -331,6 +356,7 @@ class StepRunner:
                 log.warning("event could not be handled", partition=number, offset=poison.at[0], reason=str(poison))
                 if tries[poison.at] >= POISON_TRIES:
                     poisoned[poison.at] = str(poison)
+                    metrics.dead_letters.labels("agent").inc()
                     if self._traces is not None:
                         self._traces.failed(number, poison.at[0], str(poison))
             except BaseException:
@@ -432,6 +458,7 @@ class StepRunner:
         current = await postgres.current_epochs(conn, self.log_id, self.logic.topic, numbers)
         fenced = [step.partition for step in left if current.get(step.partition, (-1, -1))[0] != step.epoch]
         if fenced:
+            metrics.fenced.inc()
             raise FencedError(f"{self.logic.topic}/{fenced}: a newer owner has these partitions")
 
     async def _patiently(self, dependency: str, action: Callable[[], Awaitable[None]]) -> None:
@@ -446,6 +473,7 @@ class StepRunner:
                 await action()
             except (*postgres.TRANSIENT, KafkaError, RedisError) as error:
                 if not self.waiting:
+                    metrics.step_waits.labels(self.name, dependency).inc()
                     log.warning("waiting", dependency=dependency, topic=self.logic.topic, reason=repr(error))
                 self.waiting = dependency
                 self.waiting_for(dependency, ok=False)

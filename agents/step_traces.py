@@ -18,6 +18,7 @@ DETAILED: Final = 8
 """Traces of one step that show its parts; the others are linked to the first of these."""
 
 _PARTS: Final[Mapping[str, tuple[str, str, dict[str, str]]]] = {
+    "decode": ("decode", "internal", {}),
     "decide": ("decide", "internal", {}),
     "postgres": ("commit to postgres", "client", {"db.system.name": "postgresql"}),
     "produce": ("send to kafka", "producer", {"messaging.system": "kafka"}),

@@ -152,6 +152,7 @@ class Targets:
         told = [one for one in self._known.values() if one.is_new]
         for one in told:
             one.is_new = False
+        metrics.targets_failing.set(sum(1 for one in self._known.values() if one.breaker.failures))
         metrics.targets_paused.set(sum(1 for one in self._known.values() if one.breaker.is_open(now)))
         self._known = {name: one for name, one in self._known.items() if not one.is_idle(now)}
         needed = {host_of(name) for name in self._known}

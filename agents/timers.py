@@ -10,8 +10,9 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from agents.step import Outgoing, Partition
-from streams import codec
+from streams import codec, metrics
 from streams.records import Tick
+from streams.topics import ALERTS
 
 RESOLUTION: Final = 0.05
 APART: Final = 5.0
@@ -60,7 +61,7 @@ class Clock:
 
 
 class Timers:
-    """Watches the deadlines of the partitions of one topic that this process owns."""
+    """Watches the deadlines of those partitions of one topic that this process owns; `name` is the topic unprefixed."""
 
     def __init__(
         self,
@@ -68,8 +69,10 @@ class Timers:
         partitions: Mapping[int, Partition],
         send: Callable[[Sequence[Outgoing]], Awaitable[None]],
         clock: Clock,
+        name: str = ALERTS,
     ) -> None:
         self.topic = topic
+        self.name = name
         self.partitions = partitions
         self.send = send
         self.clock = clock
@@ -96,6 +99,7 @@ class Timers:
                 partition.tick_sent = True
             try:
                 await self.send([record for _, record in ticks])
+                metrics.ticks.labels(self.name).inc(len(ticks))
             except (KafkaError, OSError) as error:
                 log.warning("ticks were not sent", topic=self.topic, reason=repr(error))
                 for partition, _ in ticks:

@@ -5,8 +5,10 @@ import gc
 import signal
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from itertools import islice
 from typing import Any, Final, cast
 
 import asyncpg
@@ -28,6 +30,7 @@ from agents.timers import Clock, Timers
 from sinks import config_rows, migrate, postgres
 from streams import metrics
 from streams.app import PipelineApp, app_id, build_pipeline
+from streams.backlog import Backlog
 from streams.logs import configure
 from streams.observe import Health, serve
 from streams.redis_link import connect, refuse_eviction
@@ -45,6 +48,7 @@ JOIN_SECONDS: Final = 5.0
 STALL_SECONDS: Final = 15.0
 REBALANCE_SECONDS: Final = 30.0
 LOG_LOOK_SECONDS: Final = 2.0
+SAMPLE: Final = 50
 NAMES: Final = {ALERTS: "dedup", INPUTS: "incidents"}
 
 log = structlog.get_logger()
@@ -66,6 +70,7 @@ class Worker:
         self.fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._rebalancing_since: float | None = None
         self._behind_since: dict[str, float] = {}
+        self._backlogs: defaultdict[TP, Backlog] = defaultdict(Backlog)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set or something is fatal."""
@@ -114,7 +119,9 @@ class Worker:
         }
         for topic, logic in logics.items():
             runner = self._runner(topic, logic, tables[topic])
-            timers.append(Timers(topic_name(self.settings.app_prefix, topic), runner.partitions, self._send, clock))
+            timers.append(
+                Timers(topic_name(self.settings.app_prefix, topic), runner.partitions, self._send, clock, topic)
+            )
         loops = [
             *(runner.run() for runner in self.runners.values()),
             *(timer.run() for timer in timers),
@@ -205,7 +212,7 @@ class Worker:
             return
         name = topic_name(self.settings.app_prefix, topic)
         self.app.positions.update({TP(name, number): offset for number, offset in positions.items()})
-        metrics.partitions_owned.labels(topic).set(len(positions))
+        self._tell_owned()
 
     async def _offsets(self, topic: str, partitions: Sequence[int]) -> Mapping[int, tuple[int, int]]:
         name = topic_name(self.settings.app_prefix, topic)
@@ -255,10 +262,16 @@ class Worker:
             await self._probe("postgres", self._ping_postgres())
             self._look_at_rebalance()
             self._look_at_lag()
+            self._tell_owned()
             for runner in self.runners.values():
-                for table in runner.tables.tables:
-                    views = runner.tables.views.values()
-                    metrics.table_entries.labels(table).set(sum(len(view.tables[table]) for view in views))
+                measure_tables(runner.tables)
+
+    def _tell_owned(self) -> None:
+        metrics.partition_epoch.clear()
+        for topic, runner in self.runners.items():
+            metrics.partitions_owned.labels(topic).set(len(runner.partitions))
+            for number, partition in runner.partitions.items():
+                metrics.partition_epoch.labels(topic, str(number)).set(partition.view.epoch)
 
     async def _watch_log(self) -> None:
         """End where Kafka no longer has what was applied. A broker that forgets is watched by its supervisor."""
@@ -308,6 +321,8 @@ class Worker:
             self.health.set("kafka", ok=True)
             self.health.phase("running")
             return
+        if self._rebalancing_since is None:
+            metrics.rebalances.inc()
         since = self._rebalancing_since = self._rebalancing_since or time.monotonic()
         if time.monotonic() - since > JOIN_SECONDS:
             self.health.set("kafka", ok=False, detail="joining the consumer group")
@@ -322,13 +337,15 @@ class Worker:
         total = 0
         for topic, runner in self.runners.items():
             name = topic_name(self.settings.app_prefix, topic)
-            behind = 0
+            behind, oldest, now = 0, 0.0, time.monotonic()
             for number, partition in runner.partitions.items():
                 source = TP(name, number)
                 end = (self.app.consumer.highwater(source) or 0) if source in assigned else 0
                 behind += max(0, end - partition.next_offset)
+                oldest = max(oldest, self._backlogs[source].age(end, partition.next_offset, now))
             total += behind
             metrics.lag_records.labels(topic).set(behind)
+            metrics.lag_seconds.labels(topic).set(oldest)
             if not behind or runner.waiting:
                 self._behind_since.pop(topic, None)
                 continue
@@ -337,6 +354,16 @@ class Worker:
             if idle > STALL_SECONDS:
                 self._fail(StalledError(f"{topic}: {behind} records wait and no step has ended for {idle:.0f} s"))
         self.health.lag(total)
+
+
+def measure_tables(tables: TableSet) -> None:
+    """Entries of each table, and their bytes by a sample: looking at all of a million would hold the loop up."""
+    for table in tables.tables:
+        views = [view.tables[table] for view in tables.views.values()]
+        entries = sum(map(len, views))
+        sample = [len(value) for view in views for value in islice(view.values(), SAMPLE)]
+        metrics.table_entries.labels(table).set(entries)
+        metrics.table_bytes.labels(table).set(entries * sum(sample) / len(sample) if sample else 0)
 
 
 async def run(settings: Settings) -> None:

@@ -33,6 +33,7 @@ _PUBLISH_S: Final = 5.0
 _FLUSH_S: Final = 3.0
 _PAUSES_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 _CHECK_S: Final = 0.5
+_COUNT_S: Final = 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -96,6 +97,7 @@ class Bridge:
         while not self._stop.is_set():
             began = time.monotonic()
             session = _Session(self._stop)
+            _measure(session, self._settings.amqp_prefetch)
             try:
                 async with connected(self._settings, session.deliver) as connection:
                     await self._consume(connection, session)
@@ -116,6 +118,7 @@ class Bridge:
         consuming = await underlay.basic_consume(self._topology.queue, _passed_by)
         self._health.set("rabbitmq", ok=True, detail=f"reading {self._topology.queue}", required=False)
         waker = asyncio.create_task(_wake_at(self._stop, session.wake))
+        counter = asyncio.create_task(_count_waiting(underlay, self._topology.queue))
         try:
             carried = await self._carry(session, underlay, dead)
             await underlay.basic_cancel(consuming.consumer_tag or "")
@@ -123,6 +126,7 @@ class Bridge:
                 await self._flush(session, underlay, dead)
         finally:
             waker.cancel()
+            counter.cancel()
 
     async def _carry(self, session: _Session, channel: AbstractChannel, dead: AbstractExchange) -> bool:
         """Until told to stop; False when a batch was left: no later one may be acknowledged, as that acks it too."""
@@ -237,6 +241,19 @@ class Bridge:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_PAUSES_S[min(attempt, len(_PAUSES_S) - 1)]):
                 await self._stop.wait()
+
+
+def _measure(session: _Session, prefetch: int) -> None:
+    metrics.buffer_fill_ratio.labels("amqp").set_function(lambda: len(session.inbox) / max(1, prefetch))
+
+
+async def _count_waiting(channel: AbstractChannel, queue: str) -> None:
+    """Ask now and then how many messages wait in RabbitMQ; whoever reads them hears of a lost connection."""
+    with contextlib.suppress(*CONNECTION_ERRORS):
+        while True:
+            declared = await channel.queue_declare(queue, passive=True)
+            metrics.amqp_waiting_messages.set(declared.message_count or 0)
+            await asyncio.sleep(_COUNT_S)
 
 
 async def _passed_by(message: object) -> None:

@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 import structlog
 
+from streams import metrics
 from streams.fallback import FallbackUnavailableError
 from streams.producer import KafkaUnavailableError, OverloadedError
 from streams.records import AlertBatch
@@ -70,12 +71,14 @@ class Breaker:
         """Kafka confirmed."""
         if self.circuit is not Circuit.CLOSED:
             log.info("kafka_used_again")
+            metrics.kafka_passed_over.set(0)
         self.circuit = Circuit.CLOSED
 
     def failed(self, reason: str) -> None:
         """Kafka did not confirm."""
         if self.circuit is Circuit.CLOSED:
             log.warning("kafka_passed_over", reason=reason)
+            metrics.kafka_passed_over.set(1)
         self.circuit = Circuit.OPEN
         self._opened_at = self._now()
 

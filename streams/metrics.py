@@ -10,15 +10,17 @@ from typing import Final, TypeVar
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from streams.records import Severity, Verdict
+from streams.records import IncidentStatus, Severity, Verdict
 from streams.rules_jobs import Action
 from streams.topics import ALERTS, DEAD_LETTERS, INPUTS, TASKS
 from streams.trace_context import current, trace_id
 
 Metric = TypeVar("Metric", Counter, Gauge, Histogram)
 
+SEVERITIES: Final = tuple(Severity)
+ACTIVE_STATUSES: Final = (IncidentStatus.OPEN, IncidentStatus.ACKNOWLEDGED)
 AGENTS: Final = ("dedup", "incidents")
-STEP_PARTS: Final = ("wait", "decode", "decide", "postgres", "produce", "redis", "ack", "whole")
+STEP_PARTS: Final = ("decode", "decide", "postgres", "produce", "redis", "ack", "whole")
 TABLES: Final = ("alerts", "pulses", "recent", "groups", "members", "rules")
 TOPIC_NAMES: Final = (ALERTS, INPUTS, TASKS, DEAD_LETTERS)
 INGEST_ROUTES: Final = ("/api/v1/alerts", "/api/v2/alerts")
@@ -28,7 +30,10 @@ INTAKE_RESULTS: Final = ("accepted", "rejected")
 AMQP_RESULTS: Final = ("acked", "requeued", "dead_lettered")
 PRODUCE_RESULTS: Final = ("confirmed", "timeout", "failed")
 FALLBACK_RESULTS: Final = ("confirmed", "failed")
-INCIDENT_EVENTS: Final = ("opened", "reopened", "changed", "resolved", "acknowledged", "merged")
+INCIDENT_EVENTS: Final = (
+    "opened", "reopened", "resolved", "severity", "flapping", "acknowledged", "unacknowledged", "assigned", "commented",
+    "snoozed", "merged", "split", "notice made", "notice sent", "notice failed",
+)  # fmt: skip
 NOTIFICATION_OUTCOMES: Final = ("sent", "retry", "failed", "held", "digested")
 CHANNELS: Final = (
     "webhook", "email", "slack", "pagerduty", "opsgenie", "victorops", "msteams", "msteamsv2", "telegram", "pushover",
@@ -37,9 +42,15 @@ CHANNELS: Final = (
 DEAD_LETTER_SOURCES: Final = ("http", "amqp", "kafka", "agent")
 PARTS: Final = ("kafka", "rabbitmq", "redis", "postgres")
 JOB_OUTCOMES: Final = ("succeeded", "failed", "cancelled", "retried", "given_back", "lost", "unknown")
-LOAD_SOURCES: Final = ("redis", "postgres", "kept")
+BUFFERS: Final = ("dedup", "incidents", "kafka", "amqp", "bodies", "notices")
+POSTGRES_TABLES: Final = (
+    "alerts", "verdicts", "groups", "incidents", "incident_alerts", "decisions", "timeline", "notices",
+    "notification_tasks", "dead_letters",
+)  # fmt: skip
+LOAD_SOURCES: Final = ("redis", "postgres")
 
 _FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+_SLOW: Final = (*_FAST, 10, 30, 60, 300, 1800, 3600)
 _SIZES: Final = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000)
 
 
@@ -55,6 +66,13 @@ def _declared(metric: Metric, *values: Iterable[str]) -> Metric:
     return metric
 
 
+commit_seconds = _declared(
+    Histogram(
+        "incidents_commit_seconds", "Time from acceptance until an agent's step had it in Postgres, by record.",
+        ("agent",), buckets=_SLOW,
+    ),
+    AGENTS,
+)  # fmt: skip
 events = _declared(
     Counter("incidents_events", "Events by what became of them, as this worker decided.", ("verdict",)),
     Verdict,
@@ -83,12 +101,34 @@ lag_records = _declared(
 lag_seconds = _declared(
     Gauge("incidents_lag_seconds", "Age of the oldest record not yet applied.", ("topic",)), TOPIC_NAMES
 )
+backlog_records = _declared(
+    Gauge(
+        "incidents_backlog_records", "Records not yet applied by anybody, as Kafka and Postgres tell it.", ("topic",)
+    ),
+    (ALERTS, INPUTS),
+)
+backlog_seconds = _declared(
+    Gauge("incidents_backlog_seconds", "Age of the oldest record not yet applied by anybody.", ("topic",)),
+    (ALERTS, INPUTS),
+)
+partitions = _declared(
+    Gauge("incidents_partitions", "Partitions that somebody must hold.", ("topic",)), (ALERTS, INPUTS)
+)
+partition_epoch = Gauge(
+    "incidents_partition_epoch", "Epoch of each partition this worker holds.", ("topic", "partition")
+)
+rebalances = Counter("incidents_rebalances", "Rebalances that this worker went through.")
+buffer_fill_ratio = _declared(
+    Gauge("incidents_buffer_fill_ratio", "How full a buffer is: at 1 its writer waits or is refused.", ("buffer",)),
+    BUFFERS,
+)
 partitions_owned = _declared(
     Gauge("incidents_partitions_owned", "Partitions this worker holds.", ("topic",)), TOPIC_NAMES
 )
 table_entries = _declared(Gauge("incidents_table_entries", "Entries of each table on this worker.", ("table",)), TABLES)
 table_bytes = _declared(
-    Gauge("incidents_table_bytes", "Bytes of encoded values of each table on this worker.", ("table",)), TABLES
+    Gauge("incidents_table_bytes", "Bytes of encoded values of each table on this worker, by a sample.", ("table",)),
+    TABLES,
 )
 table_evictions = _declared(
     Counter("incidents_table_evictions", "Entries that left a table because of its bound.", ("table",)),
@@ -141,6 +181,17 @@ dead_letters = _declared(
     DEAD_LETTER_SOURCES,
 )
 
+dead_letters_waiting = Gauge("incidents_dead_letters_waiting", "Dead letters that nobody has dealt with.")
+amqp_waiting_messages = Gauge("incidents_amqp_waiting_messages", "Messages that wait in RabbitMQ for the bridge.")
+postgres_table_bytes = _declared(
+    Gauge("incidents_postgres_table_bytes", "Bytes of a table in Postgres with its indexes.", ("table",)),
+    POSTGRES_TABLES,
+)
+active_incidents = _declared(
+    Gauge("incidents_active_incidents", "Incidents that are not resolved.", ("status", "severity")),
+    ACTIVE_STATUSES,
+    Severity,
+)
 incidents = _declared(
     Counter("incidents_incidents", "What happened to incidents.", ("event",)),
     INCIDENT_EVENTS,
@@ -158,8 +209,20 @@ notification_seconds = _declared(
     Histogram("incidents_notification_seconds", "Time of one attempt.", ("channel",), buckets=(*_FAST, 10, 30)),
     CHANNELS,
 )
+notice_seconds = Histogram(
+    "incidents_notice_seconds", "Time from when a notice was made until its target had it.", buckets=_SLOW
+)
+first_notice_seconds = Histogram(
+    "incidents_first_notice_seconds",
+    "Time from an alert's acceptance until the first notice of it was taken, group_wait and silences included.",
+    buckets=_SLOW,
+)
 template_failures = Counter("incidents_template_failures", "Texts left empty because their template failed.")
 notifications_due = Gauge("incidents_notifications_due", "Tasks that are due and not finished.")
+targets_failing = Gauge("incidents_targets_failing", "Targets whose last notice did not get through.")
+kafka_passed_over = Gauge(
+    "incidents_kafka_passed_over", "1 while this gateway hands events to RabbitMQ because Kafka does not confirm."
+)
 targets_paused = Gauge("incidents_targets_paused", "Targets that this process leaves alone after failures.")
 notifications_oldest_seconds = Gauge("incidents_notifications_oldest_seconds", "Age of the oldest due task.")
 
@@ -193,7 +256,7 @@ config_last_reload_success_timestamp_seconds = Gauge(
     "incidents_config_last_reload_success_timestamp_seconds", "When the rules file was last read and good [s]."
 )
 
-loop_lag_seconds = Gauge("incidents_loop_lag_seconds", "How late the event loop woke, last measured.")
+loop_lag_seconds = Histogram("incidents_loop_lag_seconds", "How late the event loop woke.", buckets=_FAST)
 part_up = _declared(Gauge("incidents_part_up", "1 while a part that this role uses answers.", ("part",)), PARTS)
 live_clients = Gauge("incidents_live_clients", "Pages that listen for live changes.")
 live_dropped = Counter("incidents_live_dropped", "Live clients cut off because they were too slow.")

@@ -152,7 +152,7 @@ async def watch_loop(health: Health) -> None:
     while True:
         due = time.monotonic() + _LOOP_BEAT
         await asyncio.sleep(_LOOP_BEAT)
-        metrics.loop_lag_seconds.set(max(0.0, time.monotonic() - due))
+        metrics.loop_lag_seconds.observe(max(0.0, time.monotonic() - due))
         health.beat()
 
 

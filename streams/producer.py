@@ -121,6 +121,7 @@ class EventProducer:
         self._lanes: list[_Lane] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._held = 0
+        metrics.buffer_fill_ratio.labels("kafka").set_function(lambda: self._held / MAX_HELD)
 
     @property
     def connected(self) -> bool:

@@ -26,6 +26,7 @@ from web.configuration import Announcer, read_rules
 from web.database import Database
 from web.ingest import ROUTES, ingest_app
 from web.live import Live
+from web.measures import Measures
 from web.reloading import Reloader, loaded
 from web.table_views import TableViews
 from web.traces import followed
@@ -104,6 +105,7 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         await stack.enter_async_context(_kept_going(rules_announcer.run))
         await stack.enter_async_context(_kept_going(announcer.run))
         await stack.enter_async_context(_kept_going(partial(_check, settings, health, producer, fallback, redis)))
+        await stack.enter_async_context(_kept_going(Measures(settings, database).run))
         stack.enter_context(_on_hangup(reloader))
         server_task = asyncio.create_task(server.serve(sockets=[listener]))
         health.any_of("kafka", "rabbitmq")

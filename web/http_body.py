@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Final
 
+from streams import metrics
 from streams.observe import Receive, Scope
 
 MAX_HELD: Final = 64 * 1024 * 1024
@@ -33,6 +34,7 @@ class BodyReader:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._held = 0
+        metrics.buffer_fill_ratio.labels("bodies").set_function(lambda: self._held / MAX_HELD)
 
     @contextlib.asynccontextmanager
     async def read(self, headers: dict[bytes, bytes], receive: Receive) -> AsyncIterator[bytes]:

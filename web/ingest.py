@@ -156,6 +156,7 @@ class Ingest:
             raise FullError(f"there is no room for {len(full)} new of {len(parsed.items)} alerts; come again")
         refused = sum(isinstance(item, Rejected) for item in parsed.items)
         metrics.intake_items.labels(via, "rejected").inc(refused)
+        metrics.dead_letters.labels("http").inc(refused)
         metrics.intake_items.labels(via, "accepted").inc(len(parsed.items) - refused)
         trace = trace_context.usable(headers.get(b"traceparent", b"").decode("latin-1"))
         context = trace_context.current.get()

@@ -1,0 +1,107 @@
+"""What the gateway measures of the whole: how far readers are behind, incidents, dead letters, sizes.
+
+It asks Kafka for the ends of the logs and Postgres for what was applied, so the figures are there, and grow, when a
+worker hangs or is gone.
+"""
+
+import asyncio
+import contextlib
+import time
+from itertools import count
+from typing import Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from sinks import measure_reads
+from streams import metrics
+from streams.backlog import Backlog
+from streams.settings import Settings
+from streams.topics import ALERTS, INPUTS, topic_name
+from web.database import Database, DatabaseAwayError
+
+EVERY: Final = 2.0
+_SIZES_EVERY: Final = 15
+_PATIENCE: Final = 5.0
+_TOPICS: Final = (ALERTS, INPUTS)
+
+Place = tuple[str, int]
+
+
+class Measures:
+    """Keeps the gauges of the whole system."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._settings = settings
+        self._database = database
+        self._backlogs: dict[Place, Backlog] = {}
+        self._ends: dict[Place, int] = {}
+        self._applied: dict[Place, int] = {}
+        for topic in _TOPICS:
+            metrics.partitions.labels(topic).set(settings.partitions)
+
+    async def run(self) -> None:
+        """Measure; returns, to be called again, where Kafka could not be reached at first."""
+        consumer = AIOKafkaConsumer(bootstrap_servers=self._settings.kafka_url, enable_auto_commit=False)
+        try:
+            has_kafka = await _started(consumer)
+            for number in count():
+                await self._look(consumer if has_kafka else None, with_sizes=number % _SIZES_EVERY == 0)
+                await asyncio.sleep(EVERY)
+                if not has_kafka:
+                    return
+        finally:
+            with contextlib.suppress(KafkaError, OSError, TimeoutError):
+                await asyncio.wait_for(consumer.stop(), 1)
+
+    async def _look(self, consumer: AIOKafkaConsumer | None, *, with_sizes: bool) -> None:
+        if consumer is not None:
+            with contextlib.suppress(KafkaError, OSError, TimeoutError):
+                self._ends = await self._logs(consumer)
+        with contextlib.suppress(DatabaseAwayError):
+            async with self._database.reading() as conn:
+                self._measure_backlog(await measure_reads.applied(conn))
+                _measure_incidents(await measure_reads.active(conn))
+                metrics.dead_letters_waiting.set(await measure_reads.dead_letters(conn))
+                if with_sizes:
+                    for table, size in (await measure_reads.sizes(conn)).items():
+                        metrics.postgres_table_bytes.labels(table).set(size)
+            return
+        self._measure_backlog({})
+
+    async def _logs(self, consumer: AIOKafkaConsumer) -> dict[Place, int]:
+        names = {topic_name(self._settings.app_prefix, topic): topic for topic in _TOPICS}
+        places = [TopicPartition(name, number) for name in names for number in range(self._settings.partitions)]
+        async with asyncio.timeout(_PATIENCE):
+            found = await consumer.end_offsets(places)
+        return {(names[place.topic], place.partition): end for place, end in found.items()}
+
+    def _measure_backlog(self, applied: dict[Place, int]) -> None:
+        """What is not applied by what was last known of either side."""
+        now = time.monotonic()
+        self._applied |= applied
+        for topic in _TOPICS:
+            behind, oldest = 0, 0.0
+            for number in range(self._settings.partitions):
+                place = (topic, number)
+                following = self._applied.get(place, -1) + 1
+                end = self._ends.get(place, following)
+                behind += max(0, end - following)
+                oldest = max(oldest, self._backlogs.setdefault(place, Backlog()).age(end, following, now))
+            metrics.backlog_records.labels(topic).set(behind)
+            metrics.backlog_seconds.labels(topic).set(oldest)
+
+
+async def _started(consumer: AIOKafkaConsumer) -> bool:
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            await consumer.start()
+    except (KafkaError, OSError, TimeoutError):
+        return False
+    return True
+
+
+def _measure_incidents(active: dict[tuple[str, str], int]) -> None:
+    for status in metrics.ACTIVE_STATUSES:
+        for severity in metrics.SEVERITIES:
+            metrics.active_incidents.labels(status, severity).set(active.get((status, severity), 0))
