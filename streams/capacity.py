@@ -13,7 +13,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from streams import keys
+from streams import keys, metrics
 from streams.records import Alert, Rejected
 from streams.redis_tables import TableSet
 from streams.settings import Settings
@@ -57,6 +57,7 @@ class Capacity:
         if full != self.full:
             log.warning("partitions of alerts are full", partitions=sorted(full), cap=self._cap)
         self.full = full
+        metrics.alerts_fill_ratio.set(max(sizes, default=0) / self._cap)
 
     async def without_room(self, items: Sequence[Alert | Rejected]) -> set[int]:
         """Places of items that are new alerts of a full partition; ends, and repeats of what is known, have room."""

@@ -31,8 +31,8 @@ AMQP_RESULTS: Final = ("acked", "requeued", "dead_lettered")
 PRODUCE_RESULTS: Final = ("confirmed", "timeout", "failed")
 FALLBACK_RESULTS: Final = ("confirmed", "failed")
 INCIDENT_EVENTS: Final = (
-    "opened", "reopened", "resolved", "severity", "flapping", "acknowledged", "unacknowledged", "assigned", "commented",
-    "snoozed", "merged", "split", "notice made", "notice sent", "notice failed",
+    "opened", "reopened", "resolved", "severity", "flapping", "acknowledged", "unacknowledged", "assigned", "comment",
+    "snoozed", "snooze ended", "edited", "link added", "merged", "split", "notice made", "notice sent", "notice failed",
 )  # fmt: skip
 NOTIFICATION_OUTCOMES: Final = ("sent", "retry", "failed", "held", "digested")
 CHANNELS: Final = (
@@ -121,6 +121,9 @@ rebalances = Counter("incidents_rebalances", "Rebalances that this worker went t
 buffer_fill_ratio = _declared(
     Gauge("incidents_buffer_fill_ratio", "How full a buffer is: at 1 its writer waits or is refused.", ("buffer",)),
     BUFFERS,
+)
+alerts_fill_ratio = Gauge(
+    "incidents_alerts_fill_ratio", "How full the fullest partition of alerts is: at 1 new alerts are refused."
 )
 partitions_owned = _declared(
     Gauge("incidents_partitions_owned", "Partitions this worker holds.", ("topic",)), TOPIC_NAMES
