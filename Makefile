@@ -73,6 +73,10 @@ check: $(STAMP) ## lint, format, types, security, dependencies
 	$(BIN)/python -m pip check
 	$(BIN)/python .ci/audit.py $(LOCK)
 
+.PHONY: release
+release: $(STAMP) ## wheel, source archive, bill of materials and checksums into dist/
+	@$(BIN)/python .ci/release.py
+
 .PHONY: lock
 lock: $(STAMP) ## resolve the dependencies anew and write requirements/*.txt
 	@$(BIN)/python .ci/lock.py

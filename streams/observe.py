@@ -206,13 +206,13 @@ class Server(uvicorn.Server):
 
 @contextlib.asynccontextmanager
 async def serve(settings: Settings, health: Health) -> AsyncIterator[int]:
-    """Answer the probes on `settings.observe_port` inside the block; gives the port that was taken.
+    """Answer the probes on `settings.observe_host` and `observe_port` inside the block; gives the port that was taken.
 
     Raises:
         OSError: the port is in use.
     """
     with contextlib.ExitStack() as stack:
-        listener = listen("127.0.0.1", settings.observe_port)
+        listener = listen(settings.observe_host, settings.observe_port)
         stack.callback(listener.close)
         port = int(listener.getsockname()[1])
         config = uvicorn.Config(

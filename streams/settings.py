@@ -29,6 +29,9 @@ class Settings:
 
     http_host: str = _setting("127.0.0.1", "address the gateway listens on")
     http_port: int = _setting(8080, "port of the gateway (ingest, API, page)", unit="port")
+    observe_host: str = _setting(
+        "127.0.0.1", "address of /healthz, /readyz and /metrics of the other roles; nobody is asked who they are there"
+    )
     observe_port: int = _setting(
         0, "port of /healthz, /readyz and /metrics of the other roles; 0 takes a free one", unit="port"
     )
