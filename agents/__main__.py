@@ -28,7 +28,18 @@ COMMANDS: Final = {
 SECTIONS: Final = {
     "Incidents": ("list", "show", "tail"),
     "Alerts and receivers": ("silence", "explain", "dlq", "receiver", "check-config"),
-    "Running": ("run", "gateway", "bridge", "worker", "delivery", "migrate", "topics", "accept-new-log"),
+    "Running": (
+        "run",
+        "gateway",
+        "bridge",
+        "worker",
+        "delivery",
+        "migrate",
+        "topics",
+        "accept-new-log",
+        "backup",
+        "restore",
+    ),
     "Trying and measuring": ("demo", "load", "bench"),
 }
 
@@ -229,6 +240,58 @@ def accept_new_log() -> None:
         click.echo(await accept(settings))
 
     _tell(job)
+
+
+@main.command()
+@click.option("--role", "roles", multiple=True, metavar="URL", help="where a role answers probes; for each of them")
+@click.option("--prometheus", default="", metavar="URL", help="a Prometheus that should have our series")
+@click.option("--canary/--no-canary", default=True, help="send one alert through the whole path (default)")
+@click.option("--strict", is_flag=True, help="a warning counts as a failure")
+@click.option("--json", "as_json", is_flag=True, help="the same as JSON")
+def doctor(roles: tuple[str, ...], prometheus: str, canary: bool, strict: bool, as_json: bool) -> None:  # noqa: FBT001 - click passes options so
+    """Look at everything an installation needs, and say what is not well with its remedy.
+
+    Without addresses in the settings it looks at the system that runs in INCIDENTS_DATA_DIR. Nobody is told of the
+    canary. Exit codes: 0 nothing fails, 1 something does, 2 the command was not understood.
+    """
+    from agents.doctor import visit  # noqa: PLC0415 - each command loads only what it needs
+    from agents.doctor.findings import Finding, Level  # noqa: PLC0415 - likewise
+
+    settings, here = visit.found_here(_settings(), os.environ)
+    place = visit.where(settings, here, roles, prometheus, canary=canary)
+    every: list[Finding] = []
+
+    def tell(finding: Finding) -> None:
+        every.append(finding)
+        if not as_json:
+            visit.show(finding)
+
+    ok = _tell(lambda _: visit.visit(settings, place, tell))
+    ok = ok and not (strict and any(finding.level is not Level.PASS for finding in every))
+    if as_json:
+        click.echo(visit.as_json(every, ok=ok))
+    sys.exit(0 if ok else 1)
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+def backup(file: Path) -> None:
+    """Write Postgres to one file while everything goes on; it holds the secrets of the rules files."""
+    from agents.backup import backup as write  # noqa: PLC0415 - each command loads only what it needs
+
+    _tell(lambda settings: write(settings, file, click.echo))
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+def restore(file: Path) -> None:
+    """Fill the empty database of INCIDENTS_DATABASE_URL from a backup, and say how Kafka's log fits it.
+
+    Redis needs nothing: the workers rebuild it from Postgres, and decide again what came since.
+    """
+    from agents.backup import restore as fill  # noqa: PLC0415 - each command loads only what it needs
+
+    _tell(lambda settings: fill(settings, file, click.echo))
 
 
 @main.command("check-config")

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
@@ -115,7 +115,7 @@ class Loader:
         if progress.applied >= 0 and first > progress.applied + 1:
             raise LogLostError(f"{self.topic}/{number}: Kafka dropped offsets {progress.applied + 1} to {first - 1}")
         started, source = time.monotonic(), "redis"
-        await self._patiently("redis", lambda: self.tables.claim(number, progress.epoch))
+        progress = await self._owned(progress)
         view = await self._patiently("redis", lambda: self.tables.load(number, progress.epoch))
         if not self._usable(view, progress, first):
             view, source = await self._rebuilt(progress, first), "postgres"
@@ -134,6 +134,26 @@ class Loader:
         for version in sorted(partition.versions):
             await self.prepare(version)
         self.partitions[number] = partition
+
+    async def _owned(self, progress: Progress) -> Progress:
+        """Redis takes the epoch that Postgres gave; where it has a later one, Postgres was put back to an older day."""
+        number = progress.partition
+        try:
+            await self._patiently("redis", lambda: self.tables.claim(number, progress.epoch))
+        except FencedError:
+            mark = await self._patiently("redis", lambda: self.tables.mark(number))
+            place = (self.log_id, self.topic, number)
+            raised = await self._patiently("postgres", lambda: self._raise(place, progress.epoch, mark.epoch))
+            if not raised:
+                raise
+            log.warning("redis is ahead of postgres", topic=self.topic, partition=number, epoch=mark.epoch)
+            progress = replace(progress, epoch=mark.epoch + 1)
+            await self._patiently("redis", lambda: self.tables.claim(number, progress.epoch))
+        return progress
+
+    async def _raise(self, place: tuple[str, str, int], epoch: int, past: int) -> bool:
+        async with self.pool.acquire(timeout=2) as conn:
+            return await postgres.raise_epoch(conn, *place, epoch, past)
 
     def _usable(self, view: View, progress: Progress, first: int) -> bool:
         behind = progress.applied - view.offset

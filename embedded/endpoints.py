@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from embedded.roles import PREFIX
+from embedded.roles import PREFIX, ROLES
 from embedded.unit import Role, Unit
 
 FILE_NAME: Final = "endpoints.json"
@@ -29,8 +29,15 @@ def describe(settings: Mapping[str, str], units: Iterable[Unit]) -> dict[str, An
         "postgres": settings[f"{PREFIX}DATABASE_URL"],
         "redis": settings[f"{PREFIX}REDIS_URL"],
         "kafka": settings[f"{PREFIX}KAFKA_URL"],
-        "processes": [{"role": unit.role.value, "pid": unit.child.pid} for unit in running if unit.child],
+        "log_generation": settings.get(f"{PREFIX}LOG_GENERATION") or "",
+        "processes": [_process(unit) for unit in running],
     }
+
+
+def _process(unit: Unit) -> dict[str, Any]:
+    """Role and pid; of our own roles also where they answer probes."""
+    process: dict[str, Any] = {"role": unit.role.value, "pid": unit.child.pid if unit.child else None}
+    return {**process, "url": unit.address} if unit.role in ROLES else process
 
 
 def write(folder: Path, endpoints: Mapping[str, Any]) -> None:

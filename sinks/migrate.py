@@ -101,7 +101,7 @@ async def migrate(database_url: str, progress: Callable[[str], None], *, roles: 
     roles of `sinks.grants` are made as well; once they are, they get what new
     migrations need without being named again.
     """
-    conn = await _connected(database_url, progress)
+    conn = await connected(database_url, progress)
     try:
         if not await conn.fetchval("SELECT pg_try_advisory_lock($1)", _MIGRATING):
             progress("waiting for another migration to end")
@@ -126,7 +126,7 @@ async def check(conn: "Conn") -> None:
         MigrationMissingError: it has not.
         MigrationChangedError: it has one with other contents.
     """
-    missing = pending(await _applied(conn), migrations())
+    missing = pending(await applied(conn), migrations())
     if missing:
         names = ", ".join(one.name for one in missing)
         raise MigrationMissingError(f"the database lacks {names}: run `incidents migrate`")
@@ -155,6 +155,12 @@ async def ensure_partitions(conn: "Conn", today: date, days_ahead: int = 3) -> l
         return [partition_name(table, day) for table, day in absent]
 
 
+async def absent_days(conn: "Conn", day: date) -> list[str]:
+    """The partitions of a day that are not there."""
+    wanted = [(table, day) for table in PARTITIONED]
+    return [partition_name(table, day) for table, day in await _absent(conn, wanted)]
+
+
 async def drop_partitions(conn: "Conn", today: date, keep_days: int) -> list[str]:
     """Drop the daily partitions of days more than `keep_days` before `today`; return their names."""
     first = today - timedelta(days=keep_days)
@@ -172,7 +178,8 @@ def partition_name(table: str, day: date) -> str:
     return f"{table}_{day:%Y%m%d}"
 
 
-async def _connected(database_url: str, progress: Callable[[str], None]) -> "Conn":
+async def connected(database_url: str, progress: Callable[[str], None]) -> "Conn":
+    """A connection for work on the schema; the database is made where there is none."""
     try:
         return await asyncpg.connect(database_url, server_settings=_SESSION)
     except asyncpg.InvalidCatalogNameError:
@@ -189,7 +196,8 @@ async def _connected(database_url: str, progress: Callable[[str], None]) -> "Con
     return await asyncpg.connect(database_url, server_settings=_SESSION)
 
 
-async def _applied(conn: "Conn") -> dict[str, str]:
+async def applied(conn: "Conn") -> dict[str, str]:
+    """The migrations that the database has, name -> checksum."""
     if await conn.fetchval("SELECT to_regclass('schema_migrations')") is None:
         return {}
     rows = await conn.fetch("SELECT name, checksum FROM schema_migrations")
@@ -197,7 +205,7 @@ async def _applied(conn: "Conn") -> dict[str, str]:
 
 
 async def _apply_all(conn: "Conn", progress: Callable[[str], None]) -> list[str]:
-    missing = pending(await _applied(conn), migrations())
+    missing = pending(await applied(conn), migrations())
     if missing:  # who may only run the system may still ask whether anything is
         await conn.execute(_LEDGER)
     return [await _apply(conn, one, progress) for one in missing]

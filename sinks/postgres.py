@@ -56,6 +56,11 @@ ON CONFLICT (log_id, topic, partition) DO UPDATE SET epoch = greatest(mine.epoch
 RETURNING partition, epoch, applied, safe, config_version, watermark, causes
 """
 
+# Lets an owner go past an epoch that was given before Postgres was put back; nothing where another claimed meanwhile.
+_RAISE: Final = """
+UPDATE stream_progress SET epoch = $5 + 1 WHERE log_id = $1 AND topic = $2 AND partition = $3 AND epoch = $4
+"""
+
 # Whether epochs are still the newest, without changing anything.
 _CURRENT: Final = """
 SELECT partition, epoch, applied FROM stream_progress WHERE log_id = $1 AND topic = $2 AND partition = ANY($3::int[])
@@ -184,6 +189,11 @@ async def claim(conn: Connection, log_id: str, topic: str, partitions: Sequence[
     """Allocate the next epoch of each partition and say how far it is."""
     rows = await conn.fetch(_CLAIM, log_id, topic, list(partitions))
     return {row["partition"]: Progress(**dict(row)) for row in rows}
+
+
+async def raise_epoch(conn: Connection, log_id: str, topic: str, partition: int, mine: int, past: int) -> bool:
+    """Take the epoch after `past` instead of `mine`; False if another process has claimed the partition since."""
+    return bool((await conn.execute(_RAISE, log_id, topic, partition, mine, past)).endswith(" 1"))
 
 
 async def current_epochs(

@@ -18,7 +18,7 @@ from streams.settings import Settings
 HANDOVER_TYPE: Final = "application/vnd.incidents.alertbatch"
 HANDOVER_KEY: Final = "gateway.handover"
 # RabbitMQ 4 drops a message after 20 deliveries unless told otherwise; while Kafka is away ours come back often.
-_QUORUM: Final[ArgumentsType] = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
+QUORUM: Final[ArgumentsType] = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
 _CONNECT_S: Final = 5.0
 _HEARTBEAT_S: Final = 4  # a peer that is silent three times as long is gone
 _CLOSE_S: Final = 1.0
@@ -52,7 +52,7 @@ async def _declare(connection: AbstractConnection, exchange: str, queue: str) ->
         channel = await connection.channel(publisher_confirms=False)
         try:
             await channel.declare_exchange(exchange, aio_pika.ExchangeType.TOPIC, durable=True, passive=passive)
-            declared = await channel.declare_queue(queue, durable=True, arguments=_QUORUM, passive=passive)
+            declared = await channel.declare_queue(queue, durable=True, arguments=QUORUM, passive=passive)
             await declared.bind(exchange, routing_key="#")
             await channel.close()
         except ChannelPreconditionFailed as error:

@@ -69,7 +69,7 @@ async def ensure_topics(settings: Settings, progress: Callable[[str], None]) -> 
         BrokerError: the broker cannot be reached or refuses.
     """
     wanted = wanted_topics(settings)
-    async with _admin(settings, progress) as admin:
+    async with admin_of(settings, progress) as admin:
         present = {name: total for name, (total, _) in (await _partitions(admin)).items()}
         _refuse_mismatches(settings, wanted, present)
         missing = [topic for name, topic in wanted.items() if name not in present]
@@ -86,7 +86,7 @@ async def log_id(settings: Settings) -> str:
     Raises:
         BrokerError: the broker cannot be reached or does not name its cluster.
     """
-    async with _admin(settings, lambda _: None) as admin:
+    async with admin_of(settings) as admin:
         cluster = (await admin.describe_cluster()).get("cluster_id")
     if not cluster:
         raise BrokerError(f"the broker at {settings.kafka_url} does not name its cluster")
@@ -133,7 +133,14 @@ def _refuse_mismatches(settings: Settings, names: Iterable[str], present: Mappin
 
 
 @asynccontextmanager
-async def _admin(settings: Settings, progress: Callable[[str], None]) -> AsyncIterator[AIOKafkaAdminClient]:
+async def admin_of(
+    settings: Settings, progress: Callable[[str], None] = lambda _: None
+) -> AsyncIterator[AIOKafkaAdminClient]:
+    """An admin client of the broker.
+
+    Raises:
+        BrokerError: the broker cannot be reached, or fails meanwhile.
+    """
     admin = await _started(settings, progress)
     try:
         yield admin

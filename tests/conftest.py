@@ -108,6 +108,32 @@ async def conn(database_url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.R
     await connection.close()
 
 
+@pytest.fixture
+def role_prefix(postgres: Postgres, database_url: str) -> Iterator[str]:
+    """A prefix for Postgres' roles of the test's own; they and their logins go when the database has gone."""
+    name = f"t{secrets.token_hex(4)}"
+    yield name
+    _run(_execute(postgres.url, f'DROP DATABASE IF EXISTS "{database_url.rpartition("/")[2]}" WITH (FORCE)'))
+    for part in ("migrate", "app", "read"):
+        _run(_execute(postgres.url, f"DROP ROLE IF EXISTS {name}_{part}_login, {name}_{part}"))
+
+
+@pytest.fixture
+async def logins(database_url: str, role_prefix: str) -> dict[str, str]:
+    """Addresses of `database_url` for a member of each of Postgres' roles: migrate, app, read."""
+    await migrate(database_url, lambda _: None, roles=role_prefix)
+    password = secrets.token_hex(8)
+    connection = await asyncpg.connect(database_url)
+    try:
+        for part in ("migrate", "app", "read"):
+            name = f"{role_prefix}_{part}"
+            await connection.execute(f"CREATE ROLE {name}_login LOGIN PASSWORD '{password}' IN ROLE {name}")
+    finally:
+        await connection.close()
+    place = database_url.rpartition("@")[2]
+    return {part: f"postgresql://{role_prefix}_{part}_login:{password}@{place}" for part in ("migrate", "app", "read")}
+
+
 @pytest.fixture(scope="session")
 def redis_url(services: Path) -> Iterator[str]:
     """A running Redis; keys are kept apart by `app_prefix`."""

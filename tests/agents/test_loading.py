@@ -132,6 +132,30 @@ async def test_a_redis_ahead_of_a_restored_postgres_is_not_believed(world: World
     assert await ended(world) == expected
 
 
+async def test_a_redis_with_later_epochs_than_a_restored_postgres_keeps_nobody_out(world: World) -> None:
+    expected = await without_a_fault(world)
+    await applied(world, 4)
+    await world.redis.hset(world.tables().keys_of(0)[0], "epoch", "1000")
+    owner = await world.start()
+    assert owner.tables.views[0].epoch == 1001
+    await owner.step(9)
+    await owner.close()
+    assert await ended(world) == expected
+
+
+async def test_whoever_claimed_after_this_one_still_fences_it(world: World) -> None:
+    await applied(world, 4)
+    late = await world.start()
+    owner = await world.start()
+    [progress] = (await late.loader._claim([0])).values()
+    assert await owner.loader._claim([0])
+    await world.redis.hset(world.tables().keys_of(0)[0], "epoch", "1000")
+    with pytest.raises(FencedError):
+        await late.loader._owned(progress)
+    await late.close()
+    await owner.close()
+
+
 async def test_a_value_of_a_later_version_is_refused_by_its_name(world: World) -> None:
     await applied(world, 4)
     _, _, pulses, _ = world.tables().keys_of(0)

@@ -1,49 +1,17 @@
 """The roles in Postgres: what runs may do its work and nothing else, whoever reads sees no secret."""
 
-import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import date
 
 import asyncpg
 import pytest
 
-from embedded.postgres import Postgres
 from sinks import grants, migrate
 from sinks.migrate import Migration, migrations
 
-PASSWORD = "not-this-one"
 TRIGGERS = """
 SELECT DISTINCT tgrelid::regclass::text FROM pg_trigger WHERE tgfoid = 'refuse_change'::regproc
 """
-
-
-@pytest.fixture
-def prefix(postgres: Postgres, database_url: str) -> Iterator[str]:
-    """Roles of the test's own, and a login for each; they go when the database has gone."""
-    from tests.conftest import _execute, _run  # noqa: PLC0415 - likewise used by its fixtures
-
-    name = f"t{secrets.token_hex(4)}"
-    yield name
-    database = database_url.rpartition("/")[2]
-    _run(_execute(postgres.url, f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)'))
-    for part in ("migrate", "app", "read"):
-        _run(_execute(postgres.url, f"DROP ROLE IF EXISTS {name}_{part}_login"))
-        _run(_execute(postgres.url, f"DROP ROLE IF EXISTS {name}_{part}"))
-
-
-@pytest.fixture
-async def logins(database_url: str, prefix: str) -> dict[str, str]:
-    """An address for a member of each role."""
-    await migrate.migrate(database_url, lambda _: None, roles=prefix)
-    conn = await asyncpg.connect(database_url)
-    try:
-        for part in ("migrate", "app", "read"):
-            statement = f"CREATE ROLE {prefix}_{part}_login LOGIN PASSWORD '{PASSWORD}' IN ROLE {prefix}_{part}"
-            await conn.execute(statement)
-    finally:
-        await conn.close()
-    place = database_url.rpartition("@")[2]
-    return {part: f"postgresql://{prefix}_{part}_login:{PASSWORD}@{place}" for part in ("migrate", "app", "read")}
 
 
 @pytest.fixture
