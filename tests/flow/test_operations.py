@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from loadtests.plan import Endpoints, LoadPlan, Via
 from loadtests.rolling import Rolling
 from sinks.migrate import migrate
 from streams.settings import PREFIX, Settings
-from tests.conftest import Broker, _other_database
+from tests.conftest import Broker, _execute, _other_database
 from tests.flow.world import until
 
 pytestmark = [
@@ -50,6 +51,14 @@ ORDER BY partition, "offset", verdict, identity, event_ids
 INCIDENTS = """
 SELECT id, title, severity, status, created_at, updated_at, reopened, revision FROM incidents ORDER BY id
 """
+
+
+@pytest.fixture
+async def restored_url(postgres: Postgres, logins: dict[str, str]) -> AsyncIterator[str]:
+    """The address of a database that does not exist yet; it goes before the roles do."""
+    name = f"{logins['app'].rpartition('/')[2]}_restored"
+    yield _other_database(postgres.url, name)
+    await _execute(postgres.url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
 
 @pytest.fixture
@@ -103,9 +112,9 @@ async def sent_more(stack: Stack, name: str) -> None:
 
 
 async def test_what_runs_with_least_rights_is_well_and_outlives_restarts_and_a_restored_postgres(
-    installation: dict[str, Any], tmp_path: Path, postgres: Postgres, logins: dict[str, str], role_prefix: str
+    installation: dict[str, Any], tmp_path: Path, logins: dict[str, str], restored_url: str, role_prefix: str
 ) -> None:
-    old, file = logins["migrate"], tmp_path / "incidents.dump"
+    old, new, file = logins["migrate"], restored_url, tmp_path / "incidents.dump"
     async with Stack(tmp_path / "one", installation, workers=2) as stack:
         found = await seen_by_the_doctor(stack)
         assert not [one for one in found if one.level is Level.FAIL]
@@ -128,7 +137,6 @@ async def test_what_runs_with_least_rights_is_well_and_outlives_restarts_and_a_r
         await until(all_later, "what came after the backup is decided", within=60)
     decided, incidents = await rows(old, DECIDED), await rows(old, INCIDENTS)
 
-    new = _other_database(postgres.url, f"{old.rpartition('/')[2]}_restored")
     told: list[str] = []
     await backup.restore(dataclasses.replace(owner, database_url=new), file, told.append)
     assert "Kafka holds all that came since" in told[-1], told
