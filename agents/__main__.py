@@ -28,18 +28,8 @@ COMMANDS: Final = {
 SECTIONS: Final = {
     "Incidents": ("list", "show", "tail"),
     "Alerts and receivers": ("silence", "explain", "dlq", "receiver", "check-config"),
-    "Running": (
-        "run",
-        "gateway",
-        "bridge",
-        "worker",
-        "delivery",
-        "migrate",
-        "topics",
-        "accept-new-log",
-        "backup",
-        "restore",
-    ),
+    "Running": ("run", "gateway", "bridge", "worker", "delivery"),
+    "Looking after it": ("doctor", "migrate", "topics", "backup", "restore", "accept-new-log"),
     "Trying and measuring": ("demo", "load", "bench"),
 }
 

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     Conn = Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
 
 PREFIX: Final = "incidents"
-APPEND_ONLY: Final = frozenset({"timeline", "silence_audit", "config_versions", "log_lives"})
+APPEND_ONLY: Final = frozenset({"actions", "timeline", "silence_audit", "config_versions", "log_lives"})
 """Tables whose rows stay as they were written, whoever runs the roles."""
+REDACTED: Final = {"timeline": "detail"}
+"""Of those, the one column that a redaction may blank; a trigger lets nothing else through."""
 LEDGER: Final = "schema_migrations"
 SECRET: Final = frozenset({"config_versions"})
 """Tables that hold secrets, which the role for reading does not see."""
@@ -96,6 +98,8 @@ def privileges_of(table: str) -> str:
     """What the running roles may do with a table."""
     if table == LEDGER:
         return "SELECT"
+    if table in REDACTED:
+        return f"SELECT, INSERT, UPDATE ({REDACTED[table]})"
     return "SELECT, INSERT" if table in APPEND_ONLY else "SELECT, INSERT, UPDATE, DELETE"
 
 

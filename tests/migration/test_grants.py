@@ -21,32 +21,33 @@ async def app(logins: dict[str, str]) -> AsyncIterator["asyncpg.Connection[async
     await conn.close()
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "CREATE TABLE mine ()",
-        "DROP TABLE alerts",
-        "ALTER TABLE alerts ADD COLUMN mine text",
-        "TRUNCATE incidents",
-        "UPDATE timeline SET actor = 'somebody else'",
-        "DELETE FROM timeline",
-        "UPDATE silence_audit SET actor = 'somebody else'",
-        "DELETE FROM silence_audit",
-        "UPDATE config_versions SET body = ''",
-        "INSERT INTO schema_migrations (name, checksum) VALUES ('x', 'y')",
-        "DELETE FROM schema_migrations",
-        "COPY alerts TO PROGRAM 'true'",
-        "SELECT rolpassword FROM pg_authid",
-        "SELECT pg_read_file('/etc/passwd')",
-        "CREATE ROLE mine",
-        "CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
-        "DROP TABLE verdicts_other",
-        "ALTER TABLE timeline DISABLE TRIGGER ALL",
-    ],
+REFUSED = (
+    "CREATE TABLE mine ()",
+    "DROP TABLE alerts",
+    "ALTER TABLE alerts ADD COLUMN mine text",
+    "TRUNCATE incidents",
+    "UPDATE timeline SET actor = 'somebody else'",
+    "DELETE FROM timeline",
+    "DELETE FROM actions",
+    "UPDATE silence_audit SET actor = 'somebody else'",
+    "DELETE FROM silence_audit",
+    "UPDATE config_versions SET body = ''",
+    "INSERT INTO schema_migrations (name, checksum) VALUES ('x', 'y')",
+    "DELETE FROM schema_migrations",
+    "COPY alerts TO PROGRAM 'true'",
+    "SELECT rolpassword FROM pg_authid",
+    "SELECT pg_read_file('/etc/passwd')",
+    "CREATE ROLE mine",
+    "CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "DROP TABLE verdicts_other",
+    "ALTER TABLE timeline DISABLE TRIGGER ALL",
 )
-async def test_what_runs_may_not(app: "asyncpg.Connection[asyncpg.Record]", statement: str) -> None:
-    with pytest.raises(asyncpg.InsufficientPrivilegeError):
-        await app.execute(statement)
+
+
+async def test_what_runs_may_do_none_of_this(app: "asyncpg.Connection[asyncpg.Record]") -> None:
+    for statement in REFUSED:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await app.execute(statement)
 
 
 async def test_what_runs_keeps_the_days_and_asks_for_the_schema(
