@@ -1,13 +1,19 @@
 """The roles in Postgres: what runs may do its work and nothing else, whoever reads sees no secret."""
 
+import asyncio
+import os
 from collections.abc import AsyncIterator
 from datetime import date
+from pathlib import Path
 
 import asyncpg
 import pytest
 
+from agents.backup import environ_of, find_program
+from embedded.postgres import Postgres
 from sinks import grants, migrate
 from sinks.migrate import Migration, migrations
+from tests.conftest import _execute
 
 TRIGGERS = """
 SELECT DISTINCT tgrelid::regclass::text FROM pg_trigger WHERE tgfoid = 'refuse_change'::regproc
@@ -93,6 +99,31 @@ async def test_what_a_later_migration_makes_belongs_to_the_schemas_owner_and_is_
         assert owner.endswith("_migrate")
     finally:
         await conn.close()
+
+
+async def test_the_login_of_the_compose_file_is_granted_what_the_roles_need(
+    postgres: Postgres, database_url: str
+) -> None:
+    script = Path(__file__).parents[2] / "deploy" / "postgres-logins.sh"
+    psql, password = find_program("psql"), "it's one"
+    assert psql is not None
+    name = database_url.rpartition("/")[2]
+    try:
+        environ = {**os.environ, **environ_of(database_url), "APP_PASSWORD": password, "POSTGRES_DB": name}
+        environ["PATH"] = f"{psql.parent}:{environ['PATH']}"
+        made = await asyncio.create_subprocess_exec("sh", script, env=environ)
+        assert await made.wait() == 0
+        await migrate.migrate(database_url, lambda _: None, roles="incidents")
+        conn = await asyncpg.connect(database_url, user="incidents", password=password)
+        try:
+            await migrate.check(conn)
+            await conn.execute("INSERT INTO directory DEFAULT VALUES ON CONFLICT DO NOTHING")
+            assert not await conn.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
+        finally:
+            await conn.close()
+    finally:
+        await _execute(postgres.url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        await _execute(postgres.url, "DROP ROLE IF EXISTS incidents, incidents_migrate, incidents_app, incidents_read")
 
 
 async def test_every_table_that_refuses_changes_is_granted_so(conn: "asyncpg.Connection[asyncpg.Record]") -> None:
