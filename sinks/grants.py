@@ -16,17 +16,19 @@ if TYPE_CHECKING:
     Conn = Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
 
 PREFIX: Final = "incidents"
-APPEND_ONLY: Final = frozenset({"actions", "timeline", "silence_audit", "config_versions", "log_lives"})
-"""Tables whose rows stay as they were written, whoever runs the roles."""
+APPEND_ONLY: Final = frozenset({"config_versions", "log_lives"})
+"""Tables whose rows stay as they were written, beside those where a trigger sees to it."""
 REDACTED: Final = {"timeline": "detail"}
-"""Of those, the one column that a redaction may blank; a trigger lets nothing else through."""
+"""The one column of a table that a redaction may blank; a trigger lets nothing else through."""
 LEDGER: Final = "schema_migrations"
-SECRET: Final = frozenset({"config_versions"})
+SECRET: Final = frozenset({"config_versions", "users", "sessions", "api_tokens", "login_failures", "kept_answers"})
 """Tables that hold secrets, which the role for reading does not see."""
 _NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,40}")
 
 _TABLES: Final = """
-SELECT c.relname FROM pg_class c
+SELECT c.relname, EXISTS (
+    SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgfoid = to_regproc('refuse_change')
+) AS refuses FROM pg_class c
 WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
 ORDER BY c.relname
 """
@@ -80,12 +82,12 @@ async def create(conn: "Conn", prefix: str = PREFIX) -> None:
 async def grant(conn: "Conn", prefix: str) -> None:
     """Give the roles what they need of the schema as it is now, and take away what they had beyond that."""
     app, read, schema = f"{prefix}_app", f"{prefix}_read", await _schema(conn)
-    tables = [row["relname"] for row in await conn.fetch(_TABLES)]
+    tables = {row["relname"]: row["refuses"] for row in await conn.fetch(_TABLES)}
     statements = [
         f"GRANT USAGE ON SCHEMA {schema} TO {app}, {read}",
         f"REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM {app}, {read}",
         f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {app}",
-        *(f"GRANT {privileges_of(table)} ON {table} TO {app}" for table in tables),
+        *(f"GRANT {privileges_of(table, refuses=it)} ON {table} TO {app}" for table, it in tables.items()),
         *(f"GRANT SELECT ON {table} TO {read}" for table in tables if table not in SECRET),
         *(f"GRANT EXECUTE ON ROUTINE {row[0]} TO {app}" for row in await conn.fetch(_ROUTINES)),
     ]
@@ -94,13 +96,13 @@ async def grant(conn: "Conn", prefix: str) -> None:
             await conn.execute(statement)
 
 
-def privileges_of(table: str) -> str:
-    """What the running roles may do with a table."""
+def privileges_of(table: str, *, refuses: bool) -> str:
+    """What the running roles may do with a table; one that `refuses` changes by itself is only added to."""
     if table == LEDGER:
         return "SELECT"
     if table in REDACTED:
         return f"SELECT, INSERT, UPDATE ({REDACTED[table]})"
-    return "SELECT, INSERT" if table in APPEND_ONLY else "SELECT, INSERT, UPDATE, DELETE"
+    return "SELECT, INSERT" if refuses or table in APPEND_ONLY else "SELECT, INSERT, UPDATE, DELETE"
 
 
 async def granted(conn: "Conn") -> str | None:

@@ -32,7 +32,8 @@ SELECT current_setting('server_version_num')::int AS version, current_setting('s
 """
 _MAY_REWRITE: Final = """
 SELECT relname FROM pg_class
-WHERE relnamespace = current_schema()::regnamespace AND relname = ANY ($1) AND has_table_privilege(oid, 'UPDATE')
+WHERE relnamespace = current_schema()::regnamespace AND has_table_privilege(oid, 'UPDATE') AND (relname = ANY ($1)
+    OR EXISTS (SELECT FROM pg_trigger WHERE tgrelid = pg_class.oid AND tgfoid = to_regproc('refuse_change')))
 """
 
 
