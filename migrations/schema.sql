@@ -105,6 +105,47 @@ CREATE TABLE public.alerts (
     CONSTRAINT alerts_status_check CHECK ((status = ANY (ARRAY['firing'::text, 'resolved'::text])))
 );
 
+CREATE TABLE public.api_tokens (
+    id uuid NOT NULL,
+    name text NOT NULL,
+    hash bytea NOT NULL,
+    scopes text[] NOT NULL,
+    teams text[],
+    created_by text NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    updated_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    expires_at timestamp with time zone,
+    revoked_at timestamp with time zone,
+    last_used_at timestamp with time zone,
+    CONSTRAINT api_tokens_check CHECK (((NOT ('admin'::text = ANY (scopes))) OR (teams IS NULL))),
+    CONSTRAINT api_tokens_hash_check CHECK ((octet_length(hash) = 32)),
+    CONSTRAINT api_tokens_name_check CHECK (((length(name) >= 1) AND (length(name) <= 100))),
+    CONSTRAINT api_tokens_scopes_check CHECK (((scopes <> '{}'::text[]) AND (scopes <@ ARRAY['ingest'::text, 'read'::text, 'act'::text, 'admin'::text]))),
+    CONSTRAINT api_tokens_teams_check CHECK ((teams <> '{}'::text[]))
+);
+
+CREATE TABLE public.audit_log (
+    seq bigint NOT NULL,
+    at timestamp with time zone NOT NULL,
+    actor text NOT NULL,
+    actor_kind text NOT NULL,
+    address text NOT NULL,
+    action text NOT NULL,
+    object text NOT NULL,
+    outcome text NOT NULL,
+    detail jsonb DEFAULT '{}'::jsonb NOT NULL,
+    CONSTRAINT audit_log_outcome_check CHECK ((outcome = ANY (ARRAY['done'::text, 'refused'::text, 'failed'::text])))
+);
+
+ALTER TABLE public.audit_log ALTER COLUMN seq ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.audit_log_seq_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE public.channel_memory (
     incident_id uuid NOT NULL,
     receiver text NOT NULL,
@@ -344,10 +385,26 @@ CREATE TABLE public.jobs_applied (
     CONSTRAINT jobs_applied_single_check CHECK (single)
 );
 
+CREATE TABLE public.kept_answers (
+    actor text NOT NULL,
+    key text NOT NULL,
+    request bytea NOT NULL,
+    status integer,
+    content_type text DEFAULT ''::text NOT NULL,
+    body bytea DEFAULT '\x'::bytea NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
 CREATE TABLE public.log_lives (
     log_id text NOT NULL,
     accepted_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     accepted_by text DEFAULT 'start'::text NOT NULL
+);
+
+CREATE TABLE public.login_failures (
+    key text NOT NULL,
+    failures integer NOT NULL,
+    last_at timestamp with time zone NOT NULL
 );
 
 CREATE TABLE public.notices (
@@ -401,6 +458,16 @@ CREATE TABLE public.schema_migrations (
     name text NOT NULL,
     checksum text NOT NULL,
     applied_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+CREATE TABLE public.sessions (
+    hash bytea NOT NULL,
+    user_name text NOT NULL,
+    address text NOT NULL,
+    agent text NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    CONSTRAINT sessions_hash_check CHECK ((octet_length(hash) = 32))
 );
 
 CREATE TABLE public.silence_audit (
@@ -489,6 +556,20 @@ CREATE TABLE public.timeline (
     detail jsonb NOT NULL
 );
 
+CREATE TABLE public.users (
+    name text NOT NULL,
+    role text NOT NULL,
+    teams text[],
+    password_hash text NOT NULL,
+    disabled_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    updated_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT users_check CHECK (((role <> 'admin'::text) OR (teams IS NULL))),
+    CONSTRAINT users_name_check CHECK ((name ~ '^[a-z0-9][a-z0-9._@+-]{0,63}$'::text)),
+    CONSTRAINT users_role_check CHECK ((role = ANY (ARRAY['viewer'::text, 'responder'::text, 'admin'::text]))),
+    CONSTRAINT users_teams_check CHECK ((teams <> '{}'::text[]))
+);
+
 CREATE TABLE public.verdicts (
     log_id text NOT NULL,
     partition integer NOT NULL,
@@ -537,6 +618,15 @@ ALTER TABLE ONLY public.actions
 
 ALTER TABLE ONLY public.alerts
     ADD CONSTRAINT alerts_pkey PRIMARY KEY (identity, occurrence);
+
+ALTER TABLE ONLY public.api_tokens
+    ADD CONSTRAINT api_tokens_hash_key UNIQUE (hash);
+
+ALTER TABLE ONLY public.api_tokens
+    ADD CONSTRAINT api_tokens_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.audit_log
+    ADD CONSTRAINT audit_log_pkey PRIMARY KEY (seq);
 
 ALTER TABLE ONLY public.channel_memory
     ADD CONSTRAINT channel_memory_pkey PRIMARY KEY (incident_id, receiver, integration);
@@ -589,8 +679,14 @@ ALTER TABLE ONLY public.jobs_applied
 ALTER TABLE ONLY public.jobs
     ADD CONSTRAINT jobs_pkey PRIMARY KEY (name);
 
+ALTER TABLE ONLY public.kept_answers
+    ADD CONSTRAINT kept_answers_pkey PRIMARY KEY (actor, key);
+
 ALTER TABLE ONLY public.log_lives
     ADD CONSTRAINT log_lives_pkey PRIMARY KEY (log_id);
+
+ALTER TABLE ONLY public.login_failures
+    ADD CONSTRAINT login_failures_pkey PRIMARY KEY (key);
 
 ALTER TABLE ONLY public.notices
     ADD CONSTRAINT notices_pkey PRIMARY KEY (id);
@@ -606,6 +702,9 @@ ALTER TABLE ONLY public.partition_rules
 
 ALTER TABLE ONLY public.schema_migrations
     ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY public.sessions
+    ADD CONSTRAINT sessions_pkey PRIMARY KEY (hash);
 
 ALTER TABLE ONLY public.silence_audit
     ADD CONSTRAINT silence_audit_pkey PRIMARY KEY (seq);
@@ -625,6 +724,9 @@ ALTER TABLE ONLY public.target_states
 ALTER TABLE ONLY public.timeline
     ADD CONSTRAINT timeline_pkey PRIMARY KEY (incident_id, seq);
 
+ALTER TABLE ONLY public.users
+    ADD CONSTRAINT users_pkey PRIMARY KEY (name);
+
 CREATE INDEX actions_by_incident ON public.actions USING btree (incident_id, decided_at);
 
 CREATE INDEX alerts_by_fingerprint ON public.alerts USING btree (fingerprint);
@@ -634,6 +736,10 @@ CREATE INDEX alerts_by_partition ON public.alerts USING btree (partition, identi
 CREATE INDEX alerts_firing ON public.alerts USING btree (team, starts_at) WHERE (status = 'firing'::text);
 
 CREATE INDEX alerts_over ON public.alerts USING btree (ends_at) WHERE (status = 'resolved'::text);
+
+CREATE UNIQUE INDEX api_tokens_by_name ON public.api_tokens USING btree (name) WHERE (revoked_at IS NULL);
+
+CREATE INDEX audit_log_by_actor ON public.audit_log USING btree (actor, seq);
 
 CREATE INDEX dead_letters_waiting ON public.dead_letters USING btree (received_at DESC) WHERE (state = 'waiting'::text);
 
@@ -679,6 +785,8 @@ CREATE INDEX job_runs_open ON public.job_runs USING btree (due_at) WHERE (state 
 
 CREATE INDEX jobs_due ON public.jobs USING btree (next_at) WHERE (paused_at IS NULL);
 
+CREATE INDEX kept_answers_by_age ON public.kept_answers USING btree (created_at);
+
 CREATE INDEX notification_tasks_by_incident ON public.notification_tasks USING btree (incident_id);
 
 CREATE INDEX notification_tasks_folded ON public.notification_tasks USING btree (digest_id) WHERE (state = 'folded'::text);
@@ -690,6 +798,10 @@ CREATE INDEX notification_tasks_open ON public.notification_tasks USING btree (u
 CREATE INDEX notification_tasks_order ON public.notification_tasks USING btree (incident_id, target, decision) WHERE (state = ANY (ARRAY['due'::text, 'sending'::text, 'folded'::text]));
 
 CREATE INDEX notification_tasks_untold ON public.notification_tasks USING btree (finished_at) WHERE ((finished_at IS NOT NULL) AND (NOT told_group));
+
+CREATE INDEX sessions_by_end ON public.sessions USING btree (expires_at);
+
+CREATE INDEX sessions_by_user ON public.sessions USING btree (user_name);
 
 CREATE INDEX silence_audit_by_silence ON public.silence_audit USING btree (silence_id, seq);
 
@@ -721,6 +833,10 @@ ALTER INDEX public.verdicts_by_alert ATTACH PARTITION public.verdicts_other_iden
 
 CREATE TRIGGER actions_are_kept BEFORE DELETE OR UPDATE ON public.actions FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
 
+CREATE TRIGGER audit_log_is_kept BEFORE DELETE OR UPDATE ON public.audit_log FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER audit_log_is_not_emptied BEFORE TRUNCATE ON public.audit_log FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
 CREATE TRIGGER silence_audit_is_kept BEFORE DELETE OR UPDATE ON public.silence_audit FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
 
 CREATE TRIGGER timeline_is_kept BEFORE DELETE OR UPDATE ON public.timeline FOR EACH ROW EXECUTE FUNCTION public.keep_timeline();
@@ -751,6 +867,9 @@ ALTER TABLE ONLY public.notification_tasks
 
 ALTER TABLE ONLY public.notification_tasks
     ADD CONSTRAINT notification_tasks_notice_id_fkey FOREIGN KEY (notice_id) REFERENCES public.notices(id);
+
+ALTER TABLE ONLY public.sessions
+    ADD CONSTRAINT sessions_user_name_fkey FOREIGN KEY (user_name) REFERENCES public.users(name);
 
 ALTER TABLE ONLY public.silence_audit
     ADD CONSTRAINT silence_audit_silence_id_fkey FOREIGN KEY (silence_id) REFERENCES public.silences(id);

@@ -145,6 +145,10 @@ table_load_seconds = _declared(
     LOAD_SOURCES,
 )
 ticks = _declared(Counter("incidents_ticks", "Ticks that the timers produced.", ("topic",)), (ALERTS, INPUTS))
+auth_refused = _declared(
+    Counter("incidents_auth_refused", "Requests that ended at the gateway's door, by why.", ("reason",)),
+    ("nothing", "credential", "scope", "csrf", "rate", "away"),
+)
 fenced = Counter("incidents_fenced", "Times this process found a newer owner of its partition.")
 
 ingest_requests = _declared(

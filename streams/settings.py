@@ -44,7 +44,17 @@ class Settings:
     amqp_prefetch: int = _setting(2000, "unacknowledged messages the bridge may hold", unit="messages")
     config: str = _setting("", "rules file (an alertmanager.yml); empty uses the built-in route", unit="path")
     data_dir: str = _setting(".data", "folder of everything the embedded services keep", unit="path")
-    auth: str = _setting("off", "off is allowed only on a loopback address", unit="on|off")
+    auth: str = _setting(
+        "auto",
+        "on: whoever asks must sign in or show a token; auto is off on a loopback address and on anywhere else",
+        unit="auto|on|off",
+    )
+    open_ingest: str = _setting("off", "on: alerts are taken without a credential too", unit="on|off")
+    open_metrics: str = _setting("off", "on: the gateway's /metrics is open to everybody", unit="on|off")
+    session_hours: int = _setting(12, "a login on the page lasts this long", unit="h")
+    trusted_proxies: str = _setting(
+        "", "addresses or networks, with commas, whose X-Forwarded-For and -Proto the gateway believes"
+    )
     token: str = _setting("", "API token that the commands show to the gateway", secret=True)
     log_format: str = _setting("auto", "json, text, or auto: text on a terminal", unit="auto|json|text")
     log_level: str = _setting("info", "least level that is logged", unit="debug|info|warning|error")
@@ -111,8 +121,11 @@ class Settings:
     external_url: str = _setting("", "address of the page in notices; empty means http://<host>:<port>", unit="URL")
 
     def __post_init__(self) -> None:
-        if self.auth not in {"on", "off"}:
-            raise SettingsError(f"{PREFIX}AUTH must be on or off, not {self.auth!r}")
+        if self.auth not in {"auto", "on", "off"}:
+            raise SettingsError(f"{PREFIX}AUTH must be auto, on or off, not {self.auth!r}")
+        for name in ("open_ingest", "open_metrics"):
+            if getattr(self, name) not in {"on", "off"}:
+                raise SettingsError(f"{PREFIX}{name.upper()} must be on or off, not {getattr(self, name)!r}")
         if self.verdict_event_ids not in {"all", "first", "none"}:
             raise SettingsError(f"{PREFIX}VERDICT_EVENT_IDS must be all, first or none")
         if self.alertmanager_mode not in {"on", "off"}:
@@ -122,7 +135,7 @@ class Settings:
         if self.auth == "off" and not _is_loopback(self.http_host):
             raise SettingsError(
                 f"{PREFIX}AUTH=off is allowed only on a loopback address, not on {self.http_host}: "
-                f"set {PREFIX}HTTP_HOST=127.0.0.1 or put an authenticating proxy in front of it"
+                f"set {PREFIX}HTTP_HOST=127.0.0.1 or {PREFIX}AUTH=on"
             )
         self._refuse_numbers()
 
@@ -131,7 +144,7 @@ class Settings:
             value = getattr(self, item.name)
             if isinstance(value, int | float) and not isinstance(value, bool) and value < 0:
                 raise SettingsError(f"{PREFIX}{item.name.upper()} must not be negative")
-        for name in ("partitions", "alerts_cap"):
+        for name in ("partitions", "alerts_cap", "session_hours"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{PREFIX}{name.upper()} must be at least 1")
 
@@ -166,6 +179,11 @@ class Settings:
     def __repr__(self) -> str:
         shown = (f"{item.name}={_shown(item, getattr(self, item.name))!r}" for item in dataclasses.fields(self))
         return f"Settings({', '.join(shown)})"
+
+    @property
+    def signing_in(self) -> bool:
+        """Whether whoever asks the gateway must say who they are."""
+        return self.auth == "on" or (self.auth == "auto" and not _is_loopback(self.http_host))
 
     @property
     def page_url(self) -> str:

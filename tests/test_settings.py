@@ -34,9 +34,9 @@ def test_every_setting_says_what_it_is() -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "words"),
     [
-        ("AUTH", "maybe", "INCIDENTS_AUTH must be on or off"),
-        ("HTTP_HOST", "0.0.0.0", "allowed only on a loopback address"),
-        ("HTTP_HOST", "example.org", "allowed only on a loopback address"),
+        ("AUTH", "maybe", "INCIDENTS_AUTH must be auto, on or off"),
+        ("OPEN_INGEST", "yes", "INCIDENTS_OPEN_INGEST must be on or off"),
+        ("SESSION_HOURS", "0", "INCIDENTS_SESSION_HOURS must be at least 1"),
         ("HTTP_PORT", "eighty", "INCIDENTS_HTTP_PORT must be a int, not 'eighty'"),
         ("HTTP_PORT", "-1", "INCIDENTS_HTTP_PORT must not be negative"),
         ("PARTITIONS", "0", "INCIDENTS_PARTITIONS must be at least 1"),
@@ -50,9 +50,25 @@ def test_what_cannot_be_used_is_refused(variable: str, value: str, words: str) -
         Settings.from_environ({PREFIX + variable: value})
 
 
-@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.8.8", "::1"])
-def test_without_users_any_loopback_address_will_do(host: str) -> None:
-    assert Settings(http_host=host).auth == "off"
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("localhost", True),
+        ("127.0.0.1", True),
+        ("127.8.8.8", True),
+        ("::1", True),
+        ("0.0.0.0", False),
+        ("x.org", False),
+    ],
+)
+def test_signing_in_may_be_left_out_only_on_loopback(host: str, loopback: bool) -> None:
+    assert Settings(http_host=host).signing_in is not loopback
+    assert Settings(http_host=host, auth="on").signing_in
+    if loopback:
+        assert not Settings(http_host=host, auth="off").signing_in
+    else:
+        with pytest.raises(SettingsError, match="allowed only on a loopback address"):
+            Settings(http_host=host, auth="off")
 
 
 def test_an_empty_variable_means_the_default() -> None:
@@ -60,7 +76,7 @@ def test_an_empty_variable_means_the_default() -> None:
 
 
 def test_secrets_are_hidden_when_printed() -> None:
-    settings = Settings(database_url="postgresql://u:geheim@db/x", redis_url="redis://:geheim@r:1/0", amqp_url="")
+    settings = Settings(database_url="postgresql://u:geheim@db/x", redis_url="redis://:geheim@r:1/0", token="geheim")
     assert "geheim" not in repr(settings)
     assert "postgresql://u:***@db/x" in repr(settings)
 

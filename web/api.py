@@ -31,10 +31,22 @@ from sinks.incident_reads import (
 from sinks.progress_reads import OpenIncidents, Progress, Totals, read_open, read_progress, read_totals
 from streams.records import IncidentStatus, Kind, Severity
 from streams.settings import Settings
-from web import actions, alertmanager_errors, alertmanager_silences, alertmanager_status, jobs, problems, silences
+from web import (
+    access,
+    actions,
+    alertmanager_errors,
+    alertmanager_silences,
+    alertmanager_status,
+    jobs,
+    login,
+    problems,
+    silences,
+)
 from web.action_sender import ActionSender
 from web.alertmanager import alert_groups, gettable_alerts
 from web.announcing import SilenceAnnouncer
+from web.audit import audit_log
+from web.credentials import Credentials
 from web.database import Database
 from web.explain import explain
 from web.foreign import refuse_foreign
@@ -42,10 +54,12 @@ from web.incident_detail import IncidentDetail, detail_of, tagged
 from web.live import Live
 from web.openapi import openapi
 from web.page import page_routes
+from web.passwords import Passwords
 from web.picture import Painter
 from web.principal import principal
 from web.receivers import receivers
 from web.reloading import Reloader, reload
+from web.rights import check_scope
 from web.silence_store import SilenceStore
 from web.table_views import TableEntry, TablesView, TableViews
 
@@ -195,13 +209,17 @@ def build(
     announcer: SilenceAnnouncer,
     reloader: Reloader,
     sender: ActionSender,
+    credentials: Credentials,
 ) -> Litestar:
     """The Litestar app over its parts."""
     return Litestar(
         route_handlers=[
             incidents, incident, timeline, alerts, tables, table_entry, totals, stream, openapi, _alertmanager(),
-            explain, receivers, reload, *silences.ROUTES, *jobs.ROUTES, *actions.ROUTES, *page_routes(),
+            explain, receivers, reload, *silences.ROUTES, *jobs.ROUTES, *actions.ROUTES, *login.ROUTES,
+            *access.ROUTES, audit_log, *page_routes(),
         ],
+        guards=[check_scope],
+        request_max_body_size=settings.max_message_bytes,
         exception_handlers=problems.HANDLERS,
         before_request=refuse_foreign,
         state=State(
@@ -215,6 +233,8 @@ def build(
                 "sender": sender,
                 "silences": SilenceStore(database),
                 "painter": Painter(),
+                "credentials": credentials,
+                "passwords": Passwords(),
             }
         ),
         openapi_config=OpenAPIConfig(

@@ -17,13 +17,17 @@ from streams.fallback import Fallback
 from streams.observe import App, Health, Phase, Receive, Scope, Send, Server, listen, probes, watched
 from streams.producer import EventProducer
 from streams.redis_link import connect
-from streams.settings import Settings, SettingsError
+from streams.settings import Settings
 from streams.tracing import tracer
 from web import api
 from web.action_sender import ActionSender
 from web.announcing import SilenceAnnouncer
+from web.audit import Audit, audited
 from web.configuration import Announcer, read_rules
+from web.credentials import Credentials
 from web.database import Database
+from web.guard import Guard
+from web.idempotency import idempotent
 from web.ingest import ROUTES, ingest_app
 from web.live import Live
 from web.measures import Measures
@@ -42,7 +46,6 @@ async def run(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM, then finish what is under way.
 
     Raises:
-        SettingsError: a way to sign in is asked for, which this version has not.
         OSError: the port is in use.
     """
     stopping = asyncio.Event()
@@ -50,7 +53,7 @@ async def run(settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
     async with serving(settings) as url:
-        log.info("gateway_started", url=url, auth=settings.auth)
+        log.info("gateway_started", url=url, signing_in=settings.signing_in)
         await stopping.wait()
         log.info("gateway_stopping")
 
@@ -58,13 +61,12 @@ async def run(settings: Settings) -> None:
 @contextlib.asynccontextmanager
 async def serving(settings: Settings) -> AsyncIterator[str]:
     """The whole gateway inside the block; gives its address, with the port that was taken."""
-    if settings.auth == "on":
-        raise SettingsError("INCIDENTS_AUTH=on: users do not exist yet; use off on a loopback address")
     rules = read_rules(settings)
     loaded()
     health = Health("gateway")
     redis = connect(settings.redis_url, socket_timeout=2, socket_connect_timeout=2)
     database = Database(settings)
+    credentials, audit = Credentials(database), Audit(database)
     live = Live(database, health)
     async with contextlib.AsyncExitStack() as stack:
         if (mine := tracer()) is not None:
@@ -84,8 +86,13 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         sender = ActionSender(settings, database)
         sender.start()
         stack.push_async_callback(sender.stop)
-        reads = api.build(settings, database, live, TableViews(redis, settings), announcer, reloader, sender)
-        app = composed(health, ingest_app(settings, producer, fallback, capacity), followed(cast("App", reads)))
+        tables = TableViews(redis, settings)
+        reads = api.build(settings, database, live, tables, announcer, reloader, sender, credentials)
+        acting = audited(idempotent(followed(cast("App", reads)), database, settings.max_message_bytes), audit)
+        app = composed(health, ingest_app(settings, producer, fallback, capacity), acting)
+        if settings.signing_in:
+            app = Guard(settings, credentials, audit, app)
+            await stack.enter_async_context(_kept_going(credentials.run))
         config = uvicorn.Config(
             app,
             loop="none",
@@ -94,6 +101,8 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=bool(settings.trusted_proxies),
+            forwarded_allow_ips=settings.trusted_proxies or None,
             backlog=2048,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=_GRACE,
@@ -101,6 +110,7 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         server = Server(config)
         await stack.enter_async_context(watched(health))
         await stack.enter_async_context(_kept_going(live.run))
+        await stack.enter_async_context(_kept_going(audit.run))
         await stack.enter_async_context(_kept_going(capacity.run))
         await stack.enter_async_context(_kept_going(rules_announcer.run))
         await stack.enter_async_context(_kept_going(announcer.run))

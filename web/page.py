@@ -11,6 +11,8 @@ from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
+from web.principal import NEEDS
+
 _TYPES: Final = {
     "html": "text/html; charset=utf-8",
     "css": "text/css; charset=utf-8",
@@ -28,6 +30,10 @@ HEADERS: Final = {
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
     "cache-control": "no-cache",
 }
+
+
+OPEN_FILES: Final = frozenset({"/login", "/favicon.ico", "/static/login.js", "/static/page.css", "/static/icon.svg"})
+"""What is needed to sign in."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +66,19 @@ async def index(request: Request[Any, Any, Any]) -> Response[bytes]:
     return _answer(request, "index.html")
 
 
-@get("/static/{name:str}", include_in_schema=False)
+@get("/login", include_in_schema=False, opt={NEEDS: None})
+async def login_page(request: Request[Any, Any, Any]) -> Response[bytes]:
+    """The page that asks who it is."""
+    return _answer(request, "login.html")
+
+
+@get("/static/{name:str}", include_in_schema=False, opt={NEEDS: None})
 async def static(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
     """One of the page's files."""
     return _answer(request, name)
 
 
-@get("/favicon.ico", include_in_schema=False)
+@get("/favicon.ico", include_in_schema=False, opt={NEEDS: None})
 async def favicon(request: Request[Any, Any, Any]) -> Response[bytes]:
     """The icon where browsers look by themselves."""
     return _answer(request, "icon.svg")
@@ -74,7 +86,7 @@ async def favicon(request: Request[Any, Any, Any]) -> Response[bytes]:
 
 def page_routes() -> list[HTTPRouteHandler]:
     """Everything the page needs."""
-    return [index, static, favicon]
+    return [index, login_page, static, favicon]
 
 
 def _answer(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:

@@ -3,33 +3,21 @@
 Whoever checks credentials puts the principal into the request's scope; everyone who writes an actor takes it from here.
 """
 
-from enum import StrEnum
 from typing import Any, Final, Literal
 
 import msgspec
 from litestar.connection import ASGIConnection
 
+from streams.credentials import Role, Scope
+
+__all__ = ["KEY", "NEEDS", "Principal", "Role", "Scope", "anonymous", "principal"]
+
+NEEDS: Final = "needs"
+"""A route's option that names the scope it needs; without it reading needs `read` and anything else `act`."""
 KEY: Final = "incidents.principal"
 ACTOR_HEADER: Final = "x-incidents-actor"
 _ANONYMOUS: Final = "anonymous"
 _MAX_NAME: Final = 200
-
-
-class Scope(StrEnum):
-    """What a credential is good for."""
-
-    INGEST = "ingest"
-    READ = "read"
-    ACT = "act"
-    ADMIN = "admin"
-
-
-class Role(StrEnum):
-    """What a user is; a token has the role that its scopes amount to."""
-
-    VIEWER = "viewer"
-    RESPONDER = "responder"
-    ADMIN = "admin"
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
