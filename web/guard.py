@@ -65,7 +65,7 @@ class Strangers:
         """Whether another bad credential of this address is looked at."""
         left, at = self._tries.pop(address, (float(_FREE), now))
         left = min(float(_FREE), left + now - at)
-        self._tries[address] = (max(0.0, left - 1), now)
+        self._tries[address] = (left - 1 if left >= 1 else left, now)
         _bounded(self._tries)
         return left >= 1
 

@@ -186,7 +186,7 @@ async def test_wrong_passwords_are_slowed_for_accounts_that_exist_and_for_others
             await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=60)) for _ in range(2)
         ]  # fmt: skip
         for name in ("ada", "nobody"):
-            found = []
+            found: list[httpx.Response] = []
             while not found or found[-1].status_code != 429:
                 found.append(await sign_in(one, name, "wrong"))
                 assert len(found) < 20
