@@ -109,13 +109,10 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         )
         server = Server(config)
         await stack.enter_async_context(watched(health))
-        await stack.enter_async_context(_kept_going(live.run))
-        await stack.enter_async_context(_kept_going(audit.run))
-        await stack.enter_async_context(_kept_going(capacity.run))
-        await stack.enter_async_context(_kept_going(rules_announcer.run))
-        await stack.enter_async_context(_kept_going(announcer.run))
-        await stack.enter_async_context(_kept_going(partial(_check, settings, health, producer, fallback, redis)))
-        await stack.enter_async_context(_kept_going(Measures(settings, database).run))
+        checking = partial(_check, settings, health, producer, fallback, redis)
+        measuring = Measures(settings, database).run
+        for job in (live.run, audit.run, capacity.run, rules_announcer.run, announcer.run, checking, measuring):
+            await stack.enter_async_context(_kept_going(job))
         stack.enter_context(_on_hangup(reloader))
         server_task = asyncio.create_task(server.serve(sockets=[listener]))
         health.any_of("kafka", "rabbitmq")

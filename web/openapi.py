@@ -6,14 +6,17 @@ from typing import Any, Final
 import msgspec
 from litestar import Litestar, Request, get
 
+from streams.credentials import Scope
 from streams.intake_own import OwnAlert
 from web import ingest
+from web import openapi_rights as rights
 from web.alertmanager import PostableAlert
 from web.problems import Problem
 
 _REF: Final = "#/components/schemas/{name}"
 _JSON: Final = "application/json"
 _PROBLEM: Final = "application/problem+json"
+_INGEST: Final = ("400", "401", "403", "408", "413", "415", "429", "503")
 _ALERTMANAGER: Final = "/api/v2/"
 PROBES: Final = ("/healthz", "/readyz", "/metrics", "/-/healthy", "/-/ready")
 
@@ -32,9 +35,13 @@ def _described(app: Litestar) -> dict[str, Any]:
     own_ref, posted_ref, taken_ref, problem_ref, other_ref = references
     one_or_many = {"anyOf": [own_ref, {"type": "array", "items": own_ref}]}
     paths = document.setdefault("paths", {})
+    needs = rights.scopes_of(app)
     for path, operations in paths.items():
         for method, operation in operations.items():
             operation["responses"] = _true_responses(path, method, operation, other_ref)
+            operation["security"] = rights.security_of(needs[method, path])
+            if more := rights.headers_of(method, path):
+                operation["parameters"] = [*operation.get("parameters", []), *more]
     paths.update({path: {"get": _probe(path)} for path in PROBES})
     paths.setdefault(ingest.OWN, {})["post"] = {
         "summary": "Send one alert or a list",
@@ -43,7 +50,11 @@ def _described(app: Litestar) -> dict[str, Any]:
         "tags": ["ingest"],
         "operationId": "SendAlerts",
         "requestBody": _body(one_or_many),
-        "responses": {"202": _answer("Taken", taken_ref), **_refusals(problem_ref, "400", "408", "413", "415", "429")},
+        "responses": {
+            "202": _answer("Taken", taken_ref),
+            **_refusals(problem_ref, "400", "401", "403", "408", "413", "415", "429", "503"),
+        },
+        "security": rights.security_of(Scope.INGEST),
     }
     paths.setdefault(ingest.ALERTMANAGER, {})["post"] = {
         "summary": "Send alerts as Prometheus does",
@@ -51,9 +62,14 @@ def _described(app: Litestar) -> dict[str, Any]:
         "tags": ["alertmanager"],
         "operationId": "PostAlerts",
         "requestBody": _body({"type": "array", "items": posted_ref}),
-        "responses": {"200": {"description": "Taken"}, **_texts("400", "408", "413", "415", "422", "503")},
+        "responses": {
+            "200": {"description": "Taken"},
+            **_texts("400", "401", "403", "408", "413", "415", "422", "429", "503"),
+        },
+        "security": rights.security_of(Scope.INGEST),
     }
-    components = document.setdefault("components", {}).setdefault("schemas", {})
+    document.setdefault("components", {})["securitySchemes"] = rights.SCHEMES
+    components = document["components"].setdefault("schemas", {})
     components.update({name: schema for name, schema in schemas.items() if name not in components})
     return document
 
@@ -64,23 +80,23 @@ def _true_responses(path: str, method: str, operation: dict[str, Any], problem: 
     wrong = ["400", "503"]
     if "{" in path:
         wrong.append("404")
-    if method != "get":
-        wrong += ["403", "409", "415"]
-    if method == "patch":
-        wrong += ["412"]
+    wrong += rights.refusals(method)
     if path.startswith(_ALERTMANAGER):
-        return {**good, **_texts(*sorted([*wrong, "404", "422"]))}
-    return {**good, **_refusals(problem, *sorted(wrong))}
+        return {**good, **_texts(*sorted({*wrong, "404", "422"}))}
+    return {**good, **_refusals(problem, *sorted(set(wrong)))}
 
 
 def _probe(path: str) -> dict[str, Any]:
     kind = "text/plain" if path == "/metrics" else _JSON
     well = {"description": "As it is", "content": {kind: {"schema": {}}}}
+    is_open = path != "/metrics"
+    refused = {} if is_open else {status: {"description": "Refused"} for status in ("401", "403", "429")}
     return {
         "summary": "For probes and scrapes",
         "tags": ["probes"],
         "operationId": f"Probe{path.replace('/', '_').replace('-', '')}",
-        "responses": {"200": well, "503": well},
+        "responses": {"200": well, "503": well, **refused},
+        "security": rights.security_of(None if is_open else Scope.READ),
     }
 
 

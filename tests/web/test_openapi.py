@@ -43,7 +43,7 @@ ENDLESS = "/api/v1/stream"
 
 def app() -> Litestar:
     nothing: Any = None
-    return api.build(Settings(), nothing, nothing, nothing, nothing, nothing, nothing)
+    return api.build(Settings(), nothing, nothing, nothing, nothing, nothing, nothing, nothing)
 
 
 def test_every_route_that_is_served_is_described() -> None:
@@ -130,6 +130,11 @@ def body(path: str) -> Any:
             "name": f"j{uuid.uuid4().hex}", "action": "alert", "arguments": {"summary": "x", "labels": {"a": "b"}},
             "schedule": "5 4 * * *", "zone": "UTC", "missed": "skip", "max_attempts": 2, "team": "default",
         },
+        "/api/v1/session": {"name": "x", "password": "y"},
+        "/api/v1/session/password": {"password": "x", "new_password": "long enough"},
+        "/api/v1/users": {"name": "x", "role": "viewer", "teams": ["x"], "password": "long enough"},
+        "/api/v1/users/{name}": {"role": "viewer", "teams": ["x"], "disabled": True, "password": "long enough"},
+        "/api/v1/tokens": {"name": "x", "scopes": ["read"], "teams": ["x"], "days": 3},
         "/api/v1/job-runs": {"action": "export", "arguments": {"what": "alerts", "since": until}, "team": "default"},
         **{f"/api/v1/incidents/{{incident_id}}/{what}": good for what, good in ACTIONS.items()},
         "/api/v1/incidents/{incident_id}": ACTIONS["{incident_id}"],
