@@ -22,7 +22,7 @@ WHERE status IN ('open', 'acknowledged') GROUP BY status, severity
 
 # Dead letters that nobody has dealt with.
 _WAITING: Final = """
-SELECT count(*) FROM (SELECT FROM dead_letters WHERE state = 'waiting' LIMIT $1) AS some
+SELECT count(*) FROM (SELECT FROM dead_letters WHERE state = 'waiting' LIMIT $1) AS waiting
 """
 
 # Bytes of tables with their indexes, and of those that are partitioned with all parts.
