@@ -27,21 +27,11 @@ ON CONFLICT DO NOTHING
 RETURNING id::text
 """
 
-# Opens the timeline to a redaction, inside one transaction, and closes it again.
-_REDACTING: Final = "SELECT set_config('incidents.redacting', $1, true)"
-
 # Blanks one line: what it says goes, and that it said something stays.
-_BLANK_LINE: Final = """
-UPDATE timeline SET detail = '{"redacted": "[redacted]"}' WHERE incident_id = $1::text::uuid AND seq = $2
-"""
+_BLANK_LINE: Final = "SELECT redact_line($1::text::uuid, $2)"
 
 # Blanks a field wherever the timeline tells of it, and where a line says the same in a summary.
-_BLANK_FIELD: Final = """
-UPDATE timeline SET detail = detail
-    || CASE WHEN detail ? $2 THEN jsonb_build_object($2, '[redacted]') ELSE '{}' END
-    || CASE WHEN detail ->> 'summary' = $3 THEN '{"summary": "[redacted]"}'::jsonb ELSE '{}' END
-WHERE incident_id = $1::text::uuid AND (detail ? $2 OR detail ->> 'summary' = $3)
-"""
+_BLANK_FIELD: Final = "SELECT redact_field($1::text::uuid, $2, $3)"
 
 # Whether a timeline has a line of this number.
 _HAS_LINE: Final = "SELECT EXISTS (SELECT 1 FROM timeline WHERE incident_id = $1 AND seq = $2)"
@@ -121,16 +111,12 @@ async def target(conn: "Conn", incident_id: uuid.UUID) -> Target | None:
 
 
 async def redact(conn: "Conn", redactions: Sequence[Redaction]) -> None:
-    """Blank lines of timelines; inside a transaction."""
-    if not redactions:
-        return
-    await conn.execute(_REDACTING, "on")
+    """Blank lines of timelines."""
     for one in redactions:
         if one.field:
             await conn.execute(_BLANK_FIELD, one.incident_id, one.field, one.old)
         else:
             await conn.execute(_BLANK_LINE, one.incident_id, one.seq)
-    await conn.execute(_REDACTING, "off")
 
 
 async def has_line(conn: "Conn", incident_id: uuid.UUID, seq: int) -> bool:
