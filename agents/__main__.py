@@ -23,10 +23,13 @@ COMMANDS: Final = {
     "tail": ("agents.tail_command:tail", "Follow what changes, until Ctrl-C"),
     "completion": ("agents.completion_command:completion", "Completion of commands and incidents for a shell"),
     "silence": ("agents.silence_commands:silence", "Mute alerts for a while"),
+    "jobs": ("agents.job_commands:jobs", "What is done by the clock or in the background, and how it went"),
+    "heartbeat": ("agents.job_commands:heartbeat", "Things that are to be heard of, and that are missed when silent"),
     "explain": ("agents.silence_commands:explain", "One alert's story: what came, was decided, and happens next"),
 }
 SECTIONS: Final = {
     "Incidents": ("list", "show", "tail"),
+    "Jobs": ("jobs", "heartbeat"),
     "Alerts and receivers": ("silence", "explain", "dlq", "receiver", "check-config"),
     "Running": ("run", "gateway", "bridge", "worker", "delivery"),
     "Looking after it": ("doctor", "migrate", "topics", "backup", "restore", "accept-new-log"),

@@ -27,9 +27,10 @@ from sinks.gotemplate.errors import TemplateError
 from sinks.gotemplate.templates import Templates
 from sinks.http import Http
 from sinks.message import UnusableNoticeError, read_notice
-from sinks.outcome import Failed, Outcome, Reason, RetryLater
+from sinks.outcome import Failed, Outcome, Reason, RetryLater, Sent
 from sinks.task_rows import Claimed
 from sinks.texts import NoticeTexts
+from streams import rules_canary
 from streams.rules_config import ConfigError, Integration, RulesConfig, load
 
 _KEPT: Final = 32
@@ -106,6 +107,8 @@ class Channels:
 
     async def send(self, task: Claimed) -> Outcome:
         """Tell one integration, and say how that ended."""
+        if task.channel == rules_canary.CHANNEL:
+            return Sent("it is back")
         try:
             rules = await self._versions.get(task.config_version)
         except ConfigError as error:

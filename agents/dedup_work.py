@@ -227,7 +227,7 @@ class DedupWork:
     def _groups(self, team: str, body: AlertBody) -> tuple[GroupRef, ...]:
         config = self.logic.configs[self._config_version]
         found = []
-        for route in routing.routes_for(config.route, body.labels):
+        for route in routing.routes_for(config.tree_for(body.labels), body.labels):
             labels = routing.group_labels(route, body.labels)
             group = keys.hashed(keys.group_of(team, route.id, labels.items()))
             found.append(GroupRef(group, route.id, labels))

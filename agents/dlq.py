@@ -67,7 +67,7 @@ async def replay_letters(
     counts: dict[str, int] = {}
     async with _connected(settings) as conn:
         total, chunks = await _chosen(conn, event_ids, every=every, source=source)
-        async with _producing(settings) as producer:
+        async with producing(settings) as producer:
             replayer = Replayer(settings, conn, producer, wait)
             async for letters in chunks:
                 for outcome in await replayer.replay(letters, body):
@@ -159,7 +159,12 @@ async def _connected(settings: Settings) -> AsyncIterator[Connection]:
 
 
 @asynccontextmanager
-async def _producing(settings: Settings) -> AsyncIterator[EventProducer]:
+async def producing(settings: Settings) -> AsyncIterator[EventProducer]:
+    """A producer that is connected inside the block.
+
+    Raises:
+        click.ClickException: Kafka does not answer.
+    """
     producer = EventProducer(settings)
     await producer.start()
     try:

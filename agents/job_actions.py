@@ -4,9 +4,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
-from agents.job_alerts import Herald, Raised, RefusedAlertError
+from agents import job_canary, job_reports, job_streams
+from agents.job_alerts import VIA, Herald, Raised, RefusedAlertError
+from agents.job_export import export
 from agents.jobs import Do, FailedForGoodError, Work
-from sinks import job_rows, migrate, retention_rows
+from sinks import canary_rows, job_rows, migrate, retention_rows
 from sinks.http import Http, Request, encode
 from sinks.outcome import Failed, Sent
 from sinks.postgres import Connection
@@ -35,7 +37,29 @@ def actions_of(settings: Settings, herald: Herald, http: Http) -> dict[Action, D
     async def alert(work: Work) -> Mapping[str, Any]:
         return await _alert(work, herald)
 
-    return {Action.RETENTION: retention, Action.WEBHOOK: webhook, Action.ALERT: alert}
+    async def stale(work: Work) -> Mapping[str, Any]:
+        return await job_reports.stale(work, herald, settings.page_url)
+
+    async def canary(work: Work) -> Mapping[str, Any]:
+        return await job_canary.canary(work, herald)
+
+    async def replay(work: Work) -> Mapping[str, Any]:
+        return await job_streams.replay(work, settings)
+
+    async def rebuild(work: Work) -> Mapping[str, Any]:
+        return await job_streams.rebuild(work, settings, herald.send)
+
+    return {
+        Action.RETENTION: retention,
+        Action.WEBHOOK: webhook,
+        Action.ALERT: alert,
+        Action.DIGEST: job_reports.digest,
+        Action.STALE: stale,
+        Action.EXPORT: export,
+        Action.CANARY: canary,
+        Action.REPLAY: replay,
+        Action.REBUILD: rebuild,
+    }
 
 
 async def _retention(work: Work, days: int) -> Mapping[str, Any]:
@@ -49,7 +73,8 @@ async def _retention(work: Work, days: int) -> Mapping[str, Any]:
         await work.say(f"dropped {', '.join(dropped)}")
     alerts = await _emptied(work, retention_rows.drop_alerts, duration(told.alerts))
     runs = await _emptied(work, retention_rows.drop_runs, duration(told.runs))
-    return {"days_made": made, "days_dropped": dropped, "alerts": alerts, "runs": runs}
+    canaries = await _emptied(work, canary_rows.forget, duration(told.canaries))
+    return {"days_made": made, "days_dropped": dropped, "alerts": alerts, "runs": runs, "canaries": canaries}
 
 
 async def _emptied(work: Work, drop: Drop, older_than: timedelta) -> int:
@@ -83,7 +108,7 @@ async def _alert(work: Work, herald: Herald) -> Mapping[str, Any]:
     told: Raise = work.told
     run = work.run
     body = {
-        "source": "job",
+        "source": VIA,
         "status": told.status,
         "severity": told.severity,
         "kind": told.kind,

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -15,7 +15,8 @@ from streams.records import Alert, AlertBatch, Rejected
 from streams.settings import Settings
 from streams.topics import ALERTS, topic_name
 
-VIA = "job"
+VIA: Final = "job"
+"""The source of alerts that jobs raise, and how they came in."""
 
 Send = Callable[[Sequence[Outgoing]], Awaitable[None]]
 
@@ -37,7 +38,7 @@ class Herald:
 
     def __init__(self, settings: Settings, send: Send) -> None:
         self._settings = settings
-        self._send = send
+        self.send = send
 
     async def tell(self, alerts: Sequence[Raised]) -> None:
         """Raise alerts.
@@ -52,7 +53,7 @@ class Herald:
             alert = self._judged(one, at)
             by_partition.setdefault(partition_of(alert, self._settings.partitions), []).append(alert)
         topic = topic_name(self._settings.app_prefix, ALERTS)
-        await self._send(
+        await self.send(
             [
                 Outgoing(topic, number, b"job", codec.encode(AlertBatch(accepted_at=at, items=tuple(some), via=VIA)))
                 for number, items in by_partition.items()

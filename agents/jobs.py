@@ -26,8 +26,9 @@ from streams.rules_config import BUILT_IN, ConfigError, RulesConfig, load
 from streams.rules_jobs import Action, JobError, arguments_of
 from streams.rules_schedule import ScheduleError, due, next_slot
 
-PLACES: Final = 2
-"""Runs that one worker does at a time."""
+PLACES: Final = 4
+"""Runs that one worker does at a time; of those that may take long, one."""
+LONG: Final = frozenset({Action.EXPORT, Action.REPLAY, Action.REBUILD})
 LEASE: Final = timedelta(seconds=15)
 LONGEST: Final = timedelta(hours=6)
 _SOME: Final = 50
@@ -109,6 +110,8 @@ class Jobs:
             log.debug("jobs_wait", reason=repr(error))
         except asyncpg.PostgresError as error:
             log.warning("jobs_refused", reason=repr(error))
+        except Exception:
+            log.exception("jobs_failed")  # the streams beside them go on
 
     async def _tick(self) -> None:
         now = time.monotonic()
@@ -192,9 +195,12 @@ class Jobs:
         free = PLACES - len(self._running)
         if free <= 0:
             return []
-        started = []
+        started: list[ReadyRun] = []
         async with conn.transaction():
-            for run in await job_rows.ready(conn, free):
+            busy = any(run.action in LONG for run, _ in self._running.values())
+            for run in await job_rows.ready(conn, free, without=sorted(LONG) if busy else ()):
+                if run.action in LONG and any(one.action in LONG for one in started):
+                    continue
                 judged = rules.taken(
                     running=run.state == "running", attempt=run.attempt, max_attempts=run.max_attempts,
                     deaths=run.deaths, owner=run.owner, cancel_by=run.cancel_by,

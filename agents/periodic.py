@@ -12,6 +12,7 @@ import asyncpg
 import faust
 import structlog
 
+from agents.heartbeats import Heartbeats
 from agents.job_actions import actions_of
 from agents.job_alerts import Herald, Send
 from agents.jobs import Jobs
@@ -35,7 +36,9 @@ class Periodic:
         owner = f"{settings.worker_name}-{os.getpid()}-{secrets.token_hex(4)}"
         self._pool = pool
         self._http = Http(settings.delivery_timeout)
-        self._jobs = Jobs(pool, actions_of(settings, Herald(settings, send), self._http), owner)
+        herald = Herald(settings, send)
+        self._jobs = Jobs(pool, actions_of(settings, herald, self._http), owner, without=_switched_off(settings))
+        self._heartbeats = Heartbeats(pool, herald)
 
     @classmethod
     async def open(cls, settings: Settings, send: Send) -> "Periodic":
@@ -52,6 +55,10 @@ class Periodic:
         @app.timer(LOOK_SECONDS, name="jobs", traced=False)
         async def look() -> None:
             await self._jobs.tick()
+
+        @app.timer(LOOK_SECONDS, name="heartbeats", traced=False)
+        async def listen() -> None:
+            await self._heartbeats.tick()
 
         @app.timer(RULES_SECONDS, name="job rules", traced=False)
         async def look_anew() -> None:
@@ -74,3 +81,7 @@ class Periodic:
                 await migrate.ensure_partitions(conn, (await job_rows.clock(conn)).date())
         except (*postgres.TRANSIENT, asyncpg.PostgresError) as error:
             log.warning("days were not made", reason=repr(error))
+
+
+def _switched_off(settings: Settings) -> frozenset[str]:
+    return frozenset() if settings.canary == "on" else frozenset({"canary"})

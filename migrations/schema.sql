@@ -43,6 +43,28 @@ BEGIN
     EXECUTE format('DELETE FROM %I WHERE decided_at < $1', parent || '_other') USING before::timestamptz;
 END $_$;
 
+CREATE FUNCTION public.forget_canaries(older_than interval, at_most integer) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+DECLARE
+    gone uuid[];
+BEGIN
+    SELECT array_agg(id) INTO gone FROM (
+        SELECT id FROM incidents
+        WHERE route = '(canary)' AND status = 'resolved' AND updated_at < clock_timestamp() - older_than
+            AND NOT EXISTS (SELECT FROM notification_tasks t
+                            WHERE t.incident_id = incidents.id AND t.state IN ('due', 'sending', 'folded'))
+        LIMIT at_most FOR UPDATE SKIP LOCKED) old;
+    DELETE FROM timeline WHERE incident_id = ANY (gone);
+    DELETE FROM channel_memory WHERE incident_id = ANY (gone);
+    DELETE FROM incident_alerts WHERE incident_id = ANY (gone);
+    DELETE FROM notification_tasks WHERE incident_id = ANY (gone);
+    DELETE FROM notices WHERE incident_id = ANY (gone);
+    DELETE FROM incidents WHERE id = ANY (gone);
+    RETURN coalesce(cardinality(gone), 0);
+END $$;
+
 CREATE FUNCTION public.keep_timeline() RETURNS trigger
     LANGUAGE plpgsql
     AS $$ BEGIN
@@ -51,28 +73,11 @@ CREATE FUNCTION public.keep_timeline() RETURNS trigger
             IS NOT DISTINCT FROM (old.incident_id, old.seq, old.at, old.event, old.actor) THEN
         RETURN new;
     END IF;
+    IF tg_op = 'DELETE'
+        AND EXISTS (SELECT FROM incidents WHERE id = old.incident_id AND route = '(canary)') THEN
+        RETURN old;
+    END IF;
     RAISE EXCEPTION '% keeps its rows as they are', tg_table_name;
-END $$;
-
-CREATE FUNCTION public.redact_field(incident uuid, field text, old text) RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'public', 'pg_temp'
-    SET "incidents.redacting" TO 'on'
-    AS $$
-BEGIN
-    UPDATE timeline SET detail = detail
-        || CASE WHEN detail ? field THEN jsonb_build_object(field, '[redacted]') ELSE '{}' END
-        || CASE WHEN detail ->> 'summary' = old THEN '{"summary": "[redacted]"}'::jsonb ELSE '{}' END
-    WHERE incident_id = incident AND (detail ? field OR detail ->> 'summary' = old);
-END $$;
-
-CREATE FUNCTION public.redact_line(incident uuid, line bigint) RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'public', 'pg_temp'
-    SET "incidents.redacting" TO 'on'
-    AS $$
-BEGIN
-    UPDATE timeline SET detail = '{"redacted": "[redacted]"}' WHERE incident_id = incident AND seq = line;
 END $$;
 
 CREATE FUNCTION public.refuse_change() RETURNS trigger
@@ -791,6 +796,8 @@ CREATE INDEX incidents_by_creation ON public.incidents USING btree (created_at D
 CREATE INDEX incidents_by_group ON public.incidents USING btree (group_key);
 
 CREATE INDEX incidents_by_parent ON public.incidents USING btree (parent_id) WHERE (parent_id IS NOT NULL);
+
+CREATE INDEX incidents_of_the_canary ON public.incidents USING btree (updated_at) WHERE (route = '(canary)'::text);
 
 CREATE UNIQUE INDEX incidents_one_open_per_group ON public.incidents USING btree (group_key) WHERE ((status)::text = ANY ((ARRAY['open'::character varying, 'acknowledged'::character varying])::text[]));
 

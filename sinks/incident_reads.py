@@ -173,7 +173,7 @@ WITH ranked AS (
                 ELSE 0 END AS rank,
            CASE WHEN $6 = 'created' THEN i.created_at ELSE i.updated_at END AS at
       FROM incidents i
-     WHERE ($1::text[] IS NULL OR i.status = ANY ($1))
+     WHERE i.route <> '(canary)' AND ($1::text[] IS NULL OR i.status = ANY ($1))
        AND ($2::text[] IS NULL OR i.severity = ANY ($2))
        AND ($3::text[] IS NULL OR i.kind = ANY ($3))
        AND ($4::text IS NULL OR i.team = $4)
@@ -218,7 +218,8 @@ SELECT i.*, c.*
 
 # Which incidents were committed since a moment: their versions only, oldest first.
 _CHANGED: Final = """
-SELECT id, revision, committed_at FROM incidents WHERE committed_at > $1 ORDER BY committed_at LIMIT $2
+SELECT id, revision, committed_at FROM incidents
+WHERE committed_at > $1 AND route <> '(canary)' ORDER BY committed_at LIMIT $2
 """
 
 # What happened to one incident, in order, after a sequence number.

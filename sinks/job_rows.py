@@ -48,7 +48,8 @@ _READY: Final = """
 SELECT id, job, team, action, arguments::text, slot_at, asked_by, state, attempt, max_attempts, deaths, missed, token,
     coalesce(owner, '') AS owner, cancel_by, done, cursor, lease_until
 FROM job_runs
-WHERE (state = 'due' AND due_at <= clock_timestamp()) OR (state = 'running' AND lease_until < clock_timestamp())
+WHERE ((state = 'due' AND due_at <= clock_timestamp()) OR (state = 'running' AND lease_until < clock_timestamp()))
+    AND action <> ALL ($2::text[])
 ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED
 """
 
@@ -194,9 +195,9 @@ async def stop(conn: Connection, name: str, why: str) -> None:
     await conn.execute(_STOP, name, why)
 
 
-async def ready(conn: Connection, limit: int) -> list[ReadyRun]:
-    """Runs to be taken, locked until the caller's transaction ends."""
-    return [msgspec.convert(dict(row), ReadyRun) for row in await conn.fetch(_READY, limit)]
+async def ready(conn: Connection, limit: int, *, without: Sequence[str] = ()) -> list[ReadyRun]:
+    """Runs to be taken, but for some actions, locked until the caller's transaction ends."""
+    return [msgspec.convert(dict(row), ReadyRun) for row in await conn.fetch(_READY, limit, list(without))]
 
 
 async def start(conn: Connection, run: ReadyRun, owner: str, lease: timedelta, deaths: int) -> ReadyRun:

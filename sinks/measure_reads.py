@@ -17,7 +17,7 @@ WHERE log_id = (SELECT log_id FROM log_lives ORDER BY accepted_at DESC LIMIT 1)
 # Incidents that somebody still has to do with.
 _ACTIVE: Final = """
 SELECT status, severity, count(*) AS incidents FROM incidents
-WHERE status IN ('open', 'acknowledged') GROUP BY status, severity
+WHERE status IN ('open', 'acknowledged') AND route <> '(canary)' GROUP BY status, severity
 """
 
 # Dead letters that nobody has dealt with.

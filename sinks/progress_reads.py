@@ -67,7 +67,7 @@ SELECT coalesce(sum(received), 0)::bigint AS received, coalesce(sum(new), 0)::bi
 # What people have to work on, from the partial index of open incidents.
 _OPEN = """
 SELECT severity, count(*) AS incidents, count(*) FILTER (WHERE status = 'acknowledged') AS acknowledged
-  FROM incidents WHERE status IN ('open', 'acknowledged') GROUP BY severity
+  FROM incidents WHERE status IN ('open', 'acknowledged') AND route <> '(canary)' GROUP BY severity
 """
 
 # The newest life of each partition.

@@ -4,13 +4,14 @@ Each section has its module (`rules_global`, `rules_routes`, `rules_receivers`, 
 `rules_times`, `rules_ours`); which route an alert takes is decided by `agents.rules.routing`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from functools import cached_property
 from typing import Any, Final
 
 import msgspec
 
+from streams import rules_canary
 from streams.rules_conditions import inhibit_rules_of
 from streams.rules_files import Files, Reader, Source, TemplateUse
 from streams.rules_global import globals_of
@@ -61,6 +62,14 @@ class RulesConfig(msgspec.Struct, frozen=True, dict=True):
         """The route of that id, None when this version has none."""
         return self._by_id.get(route_id)
 
+    def tree_for(self, labels: Mapping[str, str]) -> Route:
+        """The tree that an alert goes down: of the canary a single route beside the file's."""
+        return rules_canary.ROUTE if labels.get("alertname") == rules_canary.ALERT else self.route
+
+    def receiver(self, name: str) -> Receiver:
+        """The receiver of that name; one without integrations where this version has none."""
+        return rules_canary.RECEIVER if name == rules_canary.NAME else self.receivers.get(name, Receiver(name, ()))
+
     @cached_property
     def original(self) -> str:
         """The text as it may be shown: without the part `incidents:`, secrets masked."""
@@ -68,7 +77,7 @@ class RulesConfig(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def _by_id(self) -> dict[str, Route]:
-        return {route.id: route for route in self.route.walk()}
+        return {route.id: route for route in (*self.route.walk(), rules_canary.ROUTE)}
 
 
 def load(text: str, version: int = 0, files: Source | None = None) -> RulesConfig:

@@ -148,6 +148,8 @@ BUILT_IN: Final = (
     JobRule(
         name="retention", action=Action.RETENTION, schedule="11 * * * *", missed=Missed.RUN_ONCE, origin="built-in"
     ),
+    JobRule(name="canary", action=Action.CANARY, schedule="* * * * *", max_attempts=1, origin="built-in"),
+    JobRule(name="stale-incidents", action=Action.STALE, schedule="*/10 * * * *", origin="built-in"),
 )
 
 

@@ -109,11 +109,11 @@ class Settings:
         300, "an alert in Alertmanager's format without endsAt resolves after this", unit="s"
     )
     reopen_window: int = _setting(300, "a firing within this after the end reopens the incident", unit="s")
-    stale_after: int = _setting(
-        0, "an incident of which nothing was heard for this long is resolved by timeout; 0 never does that", unit="s"
-    )
     alertmanager_mode: str = _setting(
         "off", "on switches off where we differ from Alertmanager on purpose: see the README", unit="on|off"
+    )
+    canary: str = _setting(
+        "off", "on sends an alert through the whole path every minute, and measures when it is back", unit="on|off"
     )
     retention_days: int = _setting(7, "verdicts and decisions are kept this long", unit="days")
     delivery_timeout: float = _setting(
@@ -131,6 +131,8 @@ class Settings:
                 raise SettingsError(f"{PREFIX}{name.upper()} must be on or off, not {getattr(self, name)!r}")
         if self.verdict_event_ids not in {"all", "first", "none"}:
             raise SettingsError(f"{PREFIX}VERDICT_EVENT_IDS must be all, first or none")
+        if self.canary not in {"on", "off"}:
+            raise SettingsError(f"{PREFIX}CANARY must be on or off, not {self.canary!r}")
         if self.alertmanager_mode not in {"on", "off"}:
             raise SettingsError(f"{PREFIX}ALERTMANAGER_MODE must be on or off, not {self.alertmanager_mode!r}")
         if self.log_format not in {"auto", "json", "text"}:

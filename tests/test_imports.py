@@ -101,3 +101,18 @@ def test_a_module_says_what_it_owns(module: str) -> None:
     if file.is_dir():
         return
     assert ast.get_docstring(ast.parse(file.with_suffix(".py").read_text(encoding="utf-8")))
+
+
+CLOCKS = {"now", "utcnow", "today", "time", "localtime", "gmtime"}
+
+
+@pytest.mark.parametrize(
+    "module", ["agents.jobs", "agents.heartbeats", "agents.rules.job", "agents.rules.heartbeat", "sinks.job_rows",
+               "sinks.heartbeat_rows", "streams.rules_schedule"],
+)  # fmt: skip
+def test_what_is_due_is_asked_of_postgres_and_of_no_clock_here(module: str) -> None:
+    """So clocks of workers may jump, or be minutes apart."""
+    tree = ast.parse((ROOT / Path(*module.split("."))).with_suffix(".py").read_text(encoding="utf-8"))
+    calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    asked = [call.attr for call in calls if isinstance(call, ast.Attribute) and call.attr in CLOCKS]
+    assert not asked

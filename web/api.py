@@ -37,6 +37,7 @@ from web import (
     alertmanager_errors,
     alertmanager_silences,
     alertmanager_status,
+    heartbeats,
     jobs,
     login,
     problems,
@@ -46,6 +47,7 @@ from web.action_sender import ActionSender
 from web.alertmanager import alert_groups, gettable_alerts
 from web.announcing import SilenceAnnouncer
 from web.audit import audit_log
+from web.beats import Beats
 from web.credentials import Credentials
 from web.database import Database
 from web.explain import explain
@@ -215,8 +217,8 @@ def build(
     return Litestar(
         route_handlers=[
             incidents, incident, timeline, alerts, tables, table_entry, totals, stream, openapi, _alertmanager(),
-            explain, receivers, reload, *silences.ROUTES, *jobs.ROUTES, *actions.ROUTES, *login.ROUTES,
-            *access.ROUTES, audit_log, *page_routes(),
+            explain, receivers, reload, *silences.ROUTES, *jobs.ROUTES, *heartbeats.ROUTES, *actions.ROUTES,
+            *login.ROUTES, *access.ROUTES, audit_log, *page_routes(),
         ],
         guards=[check_scope],
         request_max_body_size=settings.max_message_bytes,
@@ -232,6 +234,7 @@ def build(
                 "reloader": reloader,
                 "sender": sender,
                 "silences": SilenceStore(database),
+                "beats": Beats(database),
                 "painter": Painter(),
                 "credentials": credentials,
                 "passwords": Passwords(),

@@ -16,10 +16,11 @@ from sinks.job_reads import MAX_PAGE, JobDetail, JobRun, JobRunDetail, JobRunPag
 from streams.rules_jobs import NAME, Action, JobError, arguments_of
 from streams.rules_schedule import Missed, ScheduleError, next_slot
 from web.database import Database
-from web.principal import principal
+from web.principal import NEEDS, Scope, principal
 from web.problems import FieldProblemError
 
 _RUNS_SHOWN = 20
+ADMIN = {NEEDS: Scope.ADMIN}
 _SPACE = uuid.UUID("0d6c1ad5-9f57-4c77-8f0e-63a6e1d1c9b4")
 
 AnyRequest = Request[Any, Any, Any]
@@ -60,7 +61,7 @@ async def jobs(state: State, request: AnyRequest) -> list[JobView]:
         return await job_reads.jobs(conn, _teams(request))
 
 
-@post("/api/v1/jobs", summary="Make a job", tags=["jobs"], status_code=201)
+@post("/api/v1/jobs", summary="Make a job", tags=["jobs"], status_code=201, opt=ADMIN)
 async def create_job(state: State, request: AnyRequest, data: JSONBody[JobBody]) -> JobView:
     """Its first slot is the next one of its schedule."""
     who = principal(request)
@@ -92,7 +93,7 @@ async def job(state: State, request: AnyRequest, name: FromPath[str]) -> JobDeta
         return JobDetail(job=found, runs=page.items)
 
 
-@delete("/api/v1/jobs/{name:str}", summary="Drop a job", tags=["jobs"], status_code=204)
+@delete("/api/v1/jobs/{name:str}", summary="Drop a job", tags=["jobs"], status_code=204, opt=ADMIN)
 async def drop_job(state: State, request: AnyRequest, name: FromPath[str]) -> None:
     """Only one that was made over the API; others go with the rules file. Its runs are kept for a while."""
     async with _database(state).writing() as conn:

@@ -55,7 +55,7 @@ class Picture:
         """How an alert with these labels stands; `key` names the label set, to be remembered by."""
         rules = self.config.inhibit_rules
         source = self._sources.muting(inhibition.targets_of(rules, labels)) if rules else ""
-        routes = tuple(routing.routes_for(self.config.route, labels))
+        routes = tuple(routing.routes_for(self.config.tree_for(labels), labels))
         closed = [self._closed[route.id] for route in routes]
         return Standing(
             self.silences.muting(labels, self.now, key),

@@ -262,3 +262,29 @@ async def test_jobs_are_applied_once_for_each_version_however_many_workers_there
     assert await pool.fetchval("SELECT count(*) FROM jobs") == len(BUILT_IN)
     async with pool.acquire() as conn:
         assert (await job_rows.applied(conn, lock=False))[0] == 0
+
+
+async def test_work_that_takes_long_has_one_place_and_leaves_the_others_free(pool: Pool) -> None:
+    for action in ("export", "export", "alert"):
+        made = await ask_for(pool)
+        await pool.execute(
+            "UPDATE job_runs SET action = $2, arguments = CASE WHEN $2 = 'export' THEN '{}' ELSE arguments END"
+            " WHERE id = $1", made, action,
+        )  # fmt: skip
+    free = asyncio.Event()
+
+    async def do(work: Work) -> Mapping[str, Any]:
+        if work.run.action == "export":
+            await free.wait()
+        return {}
+
+    worker = jobs(pool, do)
+    for _ in range(2):
+        await worker.tick()
+    assert sorted(row["action"] for row in await runs(pool, state="running")) in (["export"], ["alert", "export"])
+    assert [row["action"] for row in await runs(pool, state="due")] == ["export"]
+    free.set()
+    await worker.settled()
+    await worker.tick()
+    await worker.settled()
+    assert {row["state"] for row in await runs(pool)} == {"succeeded"}

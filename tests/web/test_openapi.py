@@ -30,10 +30,6 @@ PLAIN = {"comment": "x"}
 ACTIONS: dict[str, Any] = {
     **dict.fromkeys(("acknowledge", "unacknowledge", "resolve", "reopen", "unsnooze"), PLAIN),
     "snooze": {**PLAIN, "for": "2h"},
-    "split": PLAIN,
-    "uncorrelate": PLAIN,
-    "merge": {**PLAIN, "into": str(uuid.uuid4())},
-    "redact": {"seq": 1, "reason": "x"},
     "assign": {**PLAIN, "assignee": "ada"},
     "comments": {"text": "x"},
     "links": {**PLAIN, "url": "https://x.example", "title": "x"},
@@ -142,9 +138,6 @@ def body(path: str) -> Any:
         "/api/v1/job-runs": {"action": "export", "arguments": {"what": "alerts", "since": until}, "team": "default"},
         **{f"/api/v1/incidents/{{incident_id}}/{what}": good for what, good in ACTIONS.items()},
         "/api/v1/incidents/{incident_id}": ACTIONS["{incident_id}"],
-        "/api/v1/incidents": {
-            **ACTIONS["{incident_id}"], "team": "default", "receiver": "x",
-        },
     }  # fmt: skip
     return bodies.get(path, silence)
 
@@ -223,6 +216,11 @@ async def test_what_ends_and_reloads_is_described_too(checker: Checker) -> None:
             await checker.ask("post", f"/api/v1/jobs/{{name}}/{what}", f"{url}/{what}")
         await checker.ask("get", "/api/v1/jobs/{name}", url)
         await checker.ask("delete", "/api/v1/jobs/{name}", url)
+    for name, more in (("a b", {}), ("a b", {"params": {"interval": "1m"}}), ("x", {"json": {"interval": "1m"}})):
+        url = f"/api/v1/heartbeats/{quote(name)}"
+        await checker.ask("post", "/api/v1/heartbeats/{name}", url, **more)
+        await checker.ask("delete", "/api/v1/heartbeats/{name}", url)
+        await checker.ask("delete", "/api/v1/heartbeats/{name}", url)
     work = (await checker.ask("post", "/api/v1/job-runs", "/api/v1/job-runs", json=body("/api/v1/job-runs"))).json()
     for run_id in (work["id"], work["id"], str(uuid.uuid4())):
         await checker.ask("post", "/api/v1/job-runs/{run_id}/cancel", f"/api/v1/job-runs/{run_id}/cancel")
