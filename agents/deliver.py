@@ -41,7 +41,8 @@ from streams.topics import INPUTS, TASKS, topic_name
 from streams.transport import PositionedApp
 
 _WATCH: Final = 1.0
-_COUNT_EVERY: Final = 5
+_COUNT_EVERY: Final = 2
+_OUTBOX_OLD_S: Final = 5.0
 _STOP: Final = 5.0
 _COMMITTED_WITHIN: Final = 2.0
 
@@ -174,6 +175,9 @@ async def _watch(health: Health, link: KafkaLink, pool: asyncpg.Pool) -> None:
                     backlog = await task_rows.backlog(conn)
                 metrics.notifications_due.set(backlog.due)
                 metrics.notifications_oldest_seconds.set(backlog.oldest_seconds)
+                late = backlog.oldest_seconds > _OUTBOX_OLD_S
+                detail = f"{backlog.due} are due, the oldest for {backlog.oldest_seconds:.0f} s" if late else ""
+                health.set("outbox", ok=not late, detail=detail, required=False)
         round_number += 1
         await asyncio.sleep(_WATCH)
 

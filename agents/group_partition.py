@@ -23,6 +23,8 @@ HELD: Final = timedelta(hours=24)
 """How long an empty group remembers its last incident."""
 FLUSH: Final = "flush"
 DROP: Final = "drop"
+SNOOZE: Final = "snooze"
+STALE: Final = "stale"
 REMIND: Final = "remind"
 """Of a silence: that it ends soon."""
 
@@ -73,6 +75,10 @@ def due_at(what: str, group: GroupState) -> datetime | None:
     """When that is due by this group; None when it never is."""
     if what == FLUSH:
         return group.next_flush_at
+    if what == SNOOZE:
+        return group.handled.snoozed_until
+    if what == STALE:
+        return group.stale_at if group.alive else None
     return group.updated_at + HELD if not group.alive and not group.members and not group.pending else None
 
 
@@ -82,6 +88,10 @@ def arm(deadlines: Deadlines | StepDeadlines, key: str, group: GroupState) -> No
         due = due_at(what, group)
         if due is not None:
             deadlines.push(due, what, key)
+    if group.stale_at is not None and group.alive:
+        deadlines.push(group.stale_at, STALE, key)
+    if group.handling is not None and group.handling.snoozed_until is not None:
+        deadlines.push(group.handling.snoozed_until, SNOOZE, key)
 
 
 def arm_reminders(deadlines: Deadlines | StepDeadlines, silences: Iterable[Silence]) -> None:

@@ -98,6 +98,7 @@ class IncidentsLogic:
             [row for work in works for row in work.story.decisions],
             [row for work in works for row in work.held.links()],
         )
+        await action_rows.redact(conn, [one for work in works for one in work.actions.redactions])
 
     def route_of(self, route_id: str, version: int, found_in: int) -> Route:
         """The route of a group by the rules in force; where they have it no more, or not yet, by those that had it."""

@@ -15,6 +15,8 @@ from agents.group_partition import (
     FLUSH,
     REMIND,
     RULES,
+    SNOOZE,
+    STALE,
     Causes,
     InputsPartition,
     arm_reminders,
@@ -94,7 +96,7 @@ class IncidentsWork:
         self._garbage: list[Garbage] = []
         self._deadlines = StepDeadlines(partition.deadlines)
         self.held = GroupOverlay(partition, self.overlay, self._deadlines)
-        self.actions = StepActions(self.held, self.story)
+        self.actions = StepActions(self.held, self.story, logic.settings, self._opens)
         self._ticked = False
         self._context = ""
         self.told: list[Told] = []
@@ -179,13 +181,16 @@ class IncidentsWork:
         if applied is None:
             return
         trace = self._context or applied.group.trace
-        after = msgspec.structs.replace(applied.group, config_version=found_in, trace=trace)
+        stale_at = self.actions.stale_at(self._now)
+        after = msgspec.structs.replace(applied.group, config_version=found_in, trace=trace, stale_at=stale_at)
         if applied.member is not None:
             after = grouping.joined(after, applied.member, route, now=self._now, strict=self._strict)
         self.held.put(change.group, after)
         self.held.put_member(change.group, member, applied.member, change)
         if group is not None and group.written_off and after.incident_id != group.incident_id:
             self.held.take_along(change.group, after.incident_id, change.accepted_at)
+        if after.handling is not None:
+            self.actions.changed(change.group, group, after, self._now)
         self.story.tell(after, applied.events, self._now)
         self._explain(change, after, body, member)
 
@@ -195,6 +200,11 @@ class IncidentsWork:
             self.story.decide(
                 change.group, group, "grouped", f"route {change.route}", detail, change.identity, self._now
             )
+
+    def _opens(self) -> tuple[str, str, int]:
+        """Where an incident that a person opens belongs: the top route's id and receiver, and the rules' version."""
+        route = self.logic.configs[self._config_version].route
+        return route.id, route.receiver, self._config_version
 
     def _tick(self, tick: Tick) -> None:
         self._now = max(self._now, tick.due_at)
@@ -215,11 +225,15 @@ class IncidentsWork:
             left -= 1
             if what == FLUSH:
                 self._flush(key, group)
+            elif what == SNOOZE:
+                self.actions.end_snooze(key, group, self._now)
+            elif what == STALE:
+                self.actions.resolve_stale(key, group, self._now)
             else:
                 self.held.drop(key)
 
     def _flush(self, key: str, group: GroupState) -> None:
-        route = self.logic.route_of(group.route, self._config_version, group.config_version)
+        route = self._route(group)
         config = self.logic.configs[self._config_version]
         made = flushes.flush(
             key,
@@ -271,7 +285,7 @@ class IncidentsWork:
             if group is None or not muted:
                 continue
             config = self.logic.configs[self._config_version]
-            route = self.logic.route_of(group.route, self._config_version, group.config_version)
+            route = self._route(group)
             receiver = config.receivers.get(silence.remind_to) or self._receiver(route)
             done = reminders.remind(
                 key, group, [one for one in self.held.members_of(key) if one.identity in muted], silence,
@@ -298,7 +312,7 @@ class IncidentsWork:
         if group is None:
             return
         key = f"{outcome.receiver}/{outcome.integration}"
-        route = self.logic.route_of(group.route, self._config_version, group.config_version)
+        route = self._route(group)
         waiting = group.pending.get(key)
         late = waiting is not None and outcome.finished_at > waiting.at + route.group_interval
         after = grouping.heard(
@@ -315,6 +329,12 @@ class IncidentsWork:
         self.held.let_go(outcome.group, left.gone)
         name = "notice sent" if outcome.state == "sent" else "notice failed"
         self.story.tell(after, (Event(name, {"to": key, "reason": outcome.reason}),), self._now)
+
+    def _route(self, group: GroupState) -> Route:
+        """The group's route now; whoever opened it by hand may have named another receiver."""
+        route = self.logic.route_of(group.route, self._config_version, group.config_version)
+        named = group.handling.receiver if group.handling is not None else ""
+        return msgspec.structs.replace(route, receiver=named) if named else route
 
     def _receiver(self, route: Route) -> Receiver:
         return self.logic.configs[self._config_version].receiver(route.receiver)
@@ -374,6 +394,7 @@ class IncidentsWork:
                 hint = TaskHint(task_ids=tuple(tasks[start : start + HINT_LIMIT]))
                 topic = topic_name(settings.app_prefix, TASKS)
                 yield Outgoing(topic, number, incident_id.encode(), codec.encode(hint))
+        yield from self.actions.outgoing(topic_name(settings.app_prefix, INPUTS), settings.partitions)
         for item in self._garbage:
             topic = topic_name(settings.app_prefix, DEAD_LETTERS)
             refused = Rejected(

@@ -49,6 +49,10 @@ STALL_SECONDS: Final = 15.0
 REBALANCE_SECONDS: Final = 30.0
 LOG_LOOK_SECONDS: Final = 2.0
 SAMPLE: Final = 50
+LOOK_SECONDS: Final = 0.5
+PATIENCE_SECONDS: Final = 1.0
+BEHIND_SECONDS: Final = 30.0
+"""A record that waits longer degrades the worker."""
 NAMES: Final = {ALERTS: "dedup", INPUTS: "incidents"}
 
 log = structlog.get_logger()
@@ -70,6 +74,7 @@ class Worker:
         self.fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._rebalancing_since: float | None = None
         self._behind_since: dict[str, float] = {}
+        self._kafka_away = ""
         self._backlogs: defaultdict[TP, Backlog] = defaultdict(Backlog)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -255,11 +260,14 @@ class Worker:
             self._fail(task.exception() or RuntimeError("a loop ended"))
 
     async def _watch(self) -> None:
-        """Tell the truth about health once a second, and end a process that stands still."""
+        """Tell the truth about health within two seconds, and end a process that stands still."""
         while True:
-            await asyncio.sleep(1)
-            await self._probe("redis", self._ping_redis())
-            await self._probe("postgres", self._ping_postgres())
+            await asyncio.sleep(LOOK_SECONDS)
+            redis, pg, self._kafka_away = await asyncio.gather(
+                _flaw(self._ping_redis()), _flaw(self._ping_postgres()), _flaw(self._ping_kafka())
+            )
+            self.health.set("redis", ok=not redis, detail=redis)
+            self.health.set("postgres", ok=not pg, detail=pg)
             self._look_at_rebalance()
             self._look_at_lag()
             self._tell_owned()
@@ -304,21 +312,15 @@ class Worker:
         async with self.pool.acquire(timeout=1) as conn:
             return await conn.fetchval("SELECT 1", timeout=1)
 
-    async def _probe(self, part: str, ping: Awaitable[object]) -> None:
-        try:
-            async with asyncio.timeout(1.5):
-                await ping
-        except (*postgres.TRANSIENT, RedisError, TimeoutError, asyncpg.PostgresError) as error:
-            self.health.set(part, ok=False, detail=repr(error))
-        else:
-            self.health.set(part, ok=True)
+    async def _ping_kafka(self) -> object:
+        return await self.producer.client.fetch_all_metadata()
 
     def _look_at_rebalance(self) -> None:
         app: PipelineApp = self.app
         busy = app.rebalancing or not app.tables.recovery.completed.is_set()  # type: ignore[attr-defined]
         if not busy:
             self._rebalancing_since = None
-            self.health.set("kafka", ok=True)
+            self.health.set("kafka", ok=not self._kafka_away, detail=self._kafka_away)
             self.health.phase("running")
             return
         if self._rebalancing_since is None:
@@ -346,6 +348,9 @@ class Worker:
             total += behind
             metrics.lag_records.labels(topic).set(behind)
             metrics.lag_seconds.labels(topic).set(oldest)
+            late = oldest > BEHIND_SECONDS
+            detail = f"{behind} records wait, the oldest for {oldest:.0f} s" if late else ""
+            self.health.set(f"backlog of {topic}", ok=not late, detail=detail, required=False)
             if not behind or runner.waiting:
                 self._behind_since.pop(topic, None)
                 continue
@@ -354,6 +359,18 @@ class Worker:
             if idle > STALL_SECONDS:
                 self._fail(StalledError(f"{topic}: {behind} records wait and no step has ended for {idle:.0f} s"))
         self.health.lag(total)
+
+
+async def _flaw(ping: Awaitable[object]) -> str:
+    """Why a part does not answer; empty when it does."""
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await ping
+    except TimeoutError:
+        return f"no answer within {PATIENCE_SECONDS:g} s"
+    except (*postgres.TRANSIENT, KafkaError, RedisError, asyncpg.PostgresError) as error:
+        return repr(error)
+    return ""
 
 
 def measure_tables(tables: TableSet) -> None:

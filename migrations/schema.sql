@@ -80,6 +80,27 @@ CREATE FUNCTION public.keep_timeline() RETURNS trigger
     RAISE EXCEPTION '% keeps its rows as they are', tg_table_name;
 END $$;
 
+CREATE FUNCTION public.redact_field(incident uuid, field text, old text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    SET "incidents.redacting" TO 'on'
+    AS $$
+BEGIN
+    UPDATE timeline SET detail = detail
+        || CASE WHEN detail ? field THEN jsonb_build_object(field, '[redacted]') ELSE '{}' END
+        || CASE WHEN detail ->> 'summary' = old THEN '{"summary": "[redacted]"}'::jsonb ELSE '{}' END
+    WHERE incident_id = incident AND (detail ? field OR detail ->> 'summary' = old);
+END $$;
+
+CREATE FUNCTION public.redact_line(incident uuid, line bigint) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    SET "incidents.redacting" TO 'on'
+    AS $$
+BEGIN
+    UPDATE timeline SET detail = '{"redacted": "[redacted]"}' WHERE incident_id = incident AND seq = line;
+END $$;
+
 CREATE FUNCTION public.refuse_change() RETURNS trigger
     LANGUAGE plpgsql
     AS $$ BEGIN RAISE EXCEPTION '% keeps its rows as they are', tg_table_name; END $$;

@@ -27,6 +27,15 @@ ON CONFLICT DO NOTHING
 RETURNING id::text
 """
 
+# Blanks one line: what it says goes, and that it said something stays.
+_BLANK_LINE: Final = "SELECT redact_line($1::text::uuid, $2)"
+
+# Blanks a field wherever the timeline tells of it, and where a line says the same in a summary.
+_BLANK_FIELD: Final = "SELECT redact_field($1::text::uuid, $2, $3)"
+
+# Whether a timeline has a line of this number.
+_HAS_LINE: Final = "SELECT EXISTS (SELECT 1 FROM timeline WHERE incident_id = $1 AND seq = $2)"
+
 # What became of one action.
 _OUTCOME: Final = "SELECT incident_id, action, outcome, reason FROM actions WHERE id = $1"
 
@@ -50,6 +59,16 @@ class ActionRow:
     reason: str
     asked_at: datetime
     decided_at: datetime
+
+
+@dataclass(slots=True)
+class Redaction:
+    """What is to be blanked in a timeline: a field of the incident that said `old`, or the line `seq`."""
+
+    incident_id: str
+    field: str
+    seq: int
+    old: str
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,3 +108,17 @@ async def target(conn: "Conn", incident_id: uuid.UUID) -> Target | None:
     """An incident, if there is one of that id."""
     row = await conn.fetchrow(_TARGET, incident_id)
     return Target(**dict(row)) if row is not None else None
+
+
+async def redact(conn: "Conn", redactions: Sequence[Redaction]) -> None:
+    """Blank lines of timelines."""
+    for one in redactions:
+        if one.field:
+            await conn.execute(_BLANK_FIELD, one.incident_id, one.field, one.old)
+        else:
+            await conn.execute(_BLANK_LINE, one.incident_id, one.seq)
+
+
+async def has_line(conn: "Conn", incident_id: uuid.UUID, seq: int) -> bool:
+    """Whether the incident's timeline has such a line."""
+    return bool(await conn.fetchval(_HAS_LINE, incident_id, seq))

@@ -16,10 +16,8 @@ if TYPE_CHECKING:
     Conn = Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
 
 PREFIX: Final = "incidents"
-APPEND_ONLY: Final = frozenset({"config_versions", "log_lives"})
-"""Tables whose rows stay as they were written, beside those where a trigger sees to it."""
-REDACTED: Final = {"timeline": "detail"}
-"""The one column of a table that a redaction may blank; a trigger lets nothing else through."""
+APPEND_ONLY: Final = frozenset({"timeline", "config_versions", "log_lives"})
+"""Tables whose rows stay as they were written, beside those where `refuse_change` sees to it."""
 LEDGER: Final = "schema_migrations"
 SECRET: Final = frozenset(
     {"config_versions", "users", "sessions", "api_tokens", "login_failures", "kept_answers", "jobs", "job_runs"}
@@ -102,8 +100,6 @@ def privileges_of(table: str, *, refuses: bool) -> str:
     """What the running roles may do with a table; one that `refuses` changes by itself is only added to."""
     if table == LEDGER:
         return "SELECT"
-    if table in REDACTED:
-        return f"SELECT, INSERT, UPDATE ({REDACTED[table]})"
     return "SELECT, INSERT" if refuses or table in APPEND_ONLY else "SELECT, INSERT, UPDATE, DELETE"
 
 

@@ -109,6 +109,9 @@ class Settings:
         300, "an alert in Alertmanager's format without endsAt resolves after this", unit="s"
     )
     reopen_window: int = _setting(300, "a firing within this after the end reopens the incident", unit="s")
+    stale_after: int = _setting(
+        0, "an incident of which nothing was heard for this long is resolved by timeout; 0 never does that", unit="s"
+    )
     alertmanager_mode: str = _setting(
         "off", "on switches off where we differ from Alertmanager on purpose: see the README", unit="on|off"
     )

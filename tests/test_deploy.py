@@ -2,19 +2,22 @@
 
 import json
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, generate_latest
 
 from streams import metrics
 from streams.rules_config import load
 from streams.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parent.parent
+DASHBOARDS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "deploy/grafana/dashboards").glob("*.json"))
 LOCKS = ("dev.txt", "runtime.txt", "build.txt")
 
 
@@ -32,23 +35,57 @@ def services() -> dict[str, Any]:
 def series() -> set[str]:
     """Every series that a process of ours shows."""
     assert metrics.AGENTS
-    return {sample.name for family in REGISTRY.collect() for sample in family.samples} | {
-        f"{family.name}_{ending}"
-        for family in REGISTRY.collect()
-        if family.type == "histogram"
-        for ending in ("bucket", "count", "sum")
-    }
+    named = {family.name for family in REGISTRY.collect() if family.type == "gauge"}
+    return (
+        named
+        | {sample.name for family in REGISTRY.collect() for sample in family.samples}
+        | {
+            f"{family.name}_{ending}"
+            for family in REGISTRY.collect()
+            if family.type == "histogram"
+            for ending in ("bucket", "count", "sum")
+        }
+    )
 
 
-@pytest.mark.parametrize("name", ["deploy/grafana/dashboards/incidents.json", "deploy/prometheus-rules.yml"])
+@pytest.mark.parametrize("name", [*DASHBOARDS, "deploy/prometheus-rules.yml"])
 def test_only_metrics_that_exist_are_asked_for(name: str, series: set[str]) -> None:
-    asked = set(re.findall(r"\bincidents_[a-z_]+", read(name)))
+    asked = set(re.findall(r"\bincidents_[a-z_0-9]+", read(name)))
     assert asked
     assert not asked - series
+    recorded = set(re.findall(r"record: (incidents:[a-z_:0-9]+)", read("deploy/prometheus-rules.yml")))
+    assert not set(re.findall(r"\bincidents:[a-z_:0-9]+", read(name))) - recorded
 
 
-def test_panels_of_the_dashboard_have_ids_of_their_own_and_do_not_overlap() -> None:
-    panels = json.loads(read("deploy/grafana/dashboards/incidents.json"))["panels"]
+def test_each_alert_of_the_rules_has_its_page_in_the_runbook_and_no_page_is_left_over() -> None:
+    groups = yaml.safe_load(read("deploy/prometheus-rules.yml"))["groups"]
+    alerts = {rule["alert"]: rule["annotations"] for group in groups for rule in group["rules"] if "alert" in rule}
+    assert alerts
+    assert set(re.findall(r"(?m)^## (.+)$", read("deploy/runbook.md"))) == set(alerts)
+    for name, annotations in alerts.items():
+        assert annotations["runbook"] == f"deploy/runbook.md#{name.lower()}"
+
+
+def test_prometheus_takes_the_rules_and_they_say_what_their_tests_expect(prometheus: str) -> None:
+    promtool = shutil.which("promtool")
+    assert promtool, f"{prometheus} is there without promtool"
+    done = subprocess.run(
+        [promtool, "test", "rules", ROOT / "deploy/rules-tests.yml"], capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
+
+
+def test_the_metrics_are_named_as_is_the_custom(prometheus: str) -> None:
+    promtool = shutil.which("promtool")
+    assert promtool, f"{prometheus} is there without promtool"
+    assert metrics.AGENTS
+    done = subprocess.run([promtool, "check", "metrics"], input=generate_latest(), capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_panels_of_a_dashboard_have_ids_of_their_own_and_do_not_overlap(name: str) -> None:
+    panels = json.loads(read(name))["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     cells = [
         (x, y)

@@ -11,10 +11,11 @@ from litestar.exceptions import NotFoundException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, JSONBody
 
+from agents.rules import by_hand
 from sinks import action_rows
 from sinks.action_rows import Target
 from streams import keys
-from streams.records import Action, ActionArgs, ActionName, Kind, Severity
+from streams.records import Action, ActionArgs, ActionName, IncidentStatus, Kind, Severity
 from streams.rules_yaml import duration
 from web.action_sender import ActionSender
 from web.database import Database
@@ -77,6 +78,33 @@ class EditBody(Said, frozen=True, kw_only=True):
     kind: Kind | msgspec.UnsetType = msgspec.UNSET
     labels: Labels | msgspec.UnsetType = msgspec.UNSET
     assignee: Name | msgspec.UnsetType = msgspec.UNSET
+
+
+class MergeBody(Said, frozen=True, kw_only=True):
+    """Which incident shall speak for this one."""
+
+    into: uuid.UUID
+
+
+class RedactBody(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be blanked, a field or one line of the timeline by its `seq`; and why."""
+
+    field: Literal["title", "description"] | None = None
+    seq: Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)] | None = None
+    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=4000)]
+
+
+class OpenBody(Said, frozen=True, kw_only=True):
+    """An incident that a person opens. Without a receiver those of the top route are told."""
+
+    title: Title
+    description: Story = ""
+    severity: Severity = Severity.ERROR
+    kind: Kind = Kind.OTHER
+    labels: Labels = {}
+    assignee: Name = ""
+    team: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] = "default"
+    receiver: Name = ""
 
 
 class Underway(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,8 +221,70 @@ async def edit(
     return await _do(state, request, incident_id, ActionName.EDIT, args)
 
 
+@post(_url("merge"), summary="Put it under another incident", tags=_TAGS, status_code=200, responses=_LATER)
+async def merge(
+    state: State, request: Asked, incident_id: FromPath[uuid.UUID], data: JSONBody[MergeBody]
+) -> Response[IncidentDetail]:
+    """The other one speaks for it: nobody is told of this one any more, save of ends that they wait for."""
+    into = await _speaker(state, request, data.into)
+    args = ActionArgs(comment=data.comment, into=str(into.id), into_group=into.group_key)
+    return await _do(state, request, incident_id, ActionName.MERGE, args)
+
+
+@post(_url("split"), summary="Take it out of the incident that it is merged into", tags=_TAGS, status_code=200,
+      responses=_LATER)  # fmt: skip
+async def split(
+    state: State, request: Asked, incident_id: FromPath[uuid.UUID], data: JSONBody[Said | None] = None
+) -> Response[IncidentDetail]:
+    """It speaks for itself again, and no rule puts it back there."""
+    return await _do(state, request, incident_id, ActionName.SPLIT, _said(data))
+
+
+@post(_url("uncorrelate"), summary="Undo what a rule put together", tags=_TAGS, status_code=200, responses=_LATER)
+async def uncorrelate(
+    state: State, request: Asked, incident_id: FromPath[uuid.UUID], data: JSONBody[Said | None] = None
+) -> Response[IncidentDetail]:
+    """As split, for what a rule has merged; it stays apart."""
+    return await _do(state, request, incident_id, ActionName.UNCORRELATE, _said(data))
+
+
+@post(_url("redact"), summary="Blank what must not be read", tags=_TAGS, status_code=200, responses=_LATER)
+async def redact(
+    state: State, request: Asked, incident_id: FromPath[uuid.UUID], data: JSONBody[RedactBody]
+) -> Response[IncidentDetail]:
+    """Title or description with what the timeline has of them, or one line of it; who did it, and why, stays there."""
+    if (data.field is None) == (data.seq is None):
+        raise FieldProblemError("field", "give either field or seq")
+    if data.seq is not None:
+        database: Database = state.database
+        async with database.reading() as conn:
+            if not await action_rows.has_line(conn, incident_id, data.seq):
+                raise FieldProblemError("seq", "its timeline has no such line")
+    args = ActionArgs(field=data.field or "", seq=data.seq or 0, reason=data.reason)
+    return await _do(state, request, incident_id, ActionName.REDACT, args)
+
+
+@post("/api/v1/incidents", summary="Open one by hand", tags=_TAGS, status_code=200, responses=_LATER,
+      response_headers=_TAGGED)  # fmt: skip
+async def open_incident(state: State, request: Asked, data: JSONBody[OpenBody]) -> Response[IncidentDetail]:
+    """A group of its own, told at once, that lasts until somebody resolves it."""
+    if not principal(request).sees(data.team):
+        raise FieldProblemError("team", "there is no such team")
+    action_id = _action_id(request, "new", ActionName.OPEN)
+    group = by_hand.group_key(data.team, str(action_id))
+    args = ActionArgs(
+        comment=data.comment, title=" ".join(data.title.split()) or data.title, description=data.description,
+        severity=data.severity, kind=data.kind, labels=data.labels, assignee=data.assignee, receiver=data.receiver,
+    )  # fmt: skip
+    target = Target(
+        id=keys.derived_id("incident", group), team=data.team, group_key=group, status="", revision=0, parent_id=None
+    )
+    return await _done(state, request, target, action_id, ActionName.OPEN, args)
+
+
 ROUTES: Final = (
-    acknowledge, unacknowledge, resolve, reopen, snooze, unsnooze, assign, comment, link, edit,
+    open_incident, merge, split, uncorrelate, redact, acknowledge, unacknowledge, resolve, reopen, snooze, unsnooze,
+    assign, comment, link, edit,
 )  # fmt: skip
 
 
@@ -222,29 +312,42 @@ def _until(data: SnoozeBody, now: datetime) -> datetime:
 async def _do(
     state: State, request: Asked, incident_id: uuid.UUID, name: ActionName, args: ActionArgs
 ) -> Response[IncidentDetail]:
-    """Have it done, and answer with the incident as it is then."""
-    sender: ActionSender = state.sender
+    """Have it done to an incident that is there, and answer with it as it is then."""
     target = await _target(state, request, incident_id)
-    action_id = _action_id(request, incident_id, name)
+    args = msgspec.structs.replace(args, expected=_expected(request, target))
+    return await _done(state, request, target, _action_id(request, incident_id, name), name, args)
+
+
+async def _done(
+    state: State, request: Asked, target: Target, action_id: uuid.UUID, name: ActionName, args: ActionArgs
+) -> Response[IncidentDetail]:
+    sender: ActionSender = state.sender
     outcome = await sender.outcome(action_id)
     if outcome is None:
         action = Action(
-            id=str(action_id),
-            team=target.team,
-            group=target.group_key,
-            incident_id=str(incident_id),
-            actor=principal(request).name,
-            action=name,
-            at=datetime.now(UTC),
-            args=msgspec.structs.replace(args, expected=_expected(request, target)),
-        )
+            id=str(action_id), team=target.team, group=target.group_key, incident_id=str(target.id),
+            actor=principal(request).name, action=name, at=datetime.now(UTC), args=args,
+        )  # fmt: skip
         await sender.send(storable(action))
         outcome = await sender.ended(action_id)
     if outcome is None:
         return cast("Response[IncidentDetail]", Response(Underway(action=action_id), status_code=202))  # by `responses`
     if outcome.outcome == "refused":
         raise ConflictError(outcome.reason)
-    return await _shown(state, incident_id)
+    return await _shown(state, target.id)
+
+
+async def _speaker(state: State, request: Asked, into: uuid.UUID) -> Target:
+    """The incident that shall speak for another, if it can."""
+    try:
+        found = await _target(state, request, into)
+    except NotFoundException as error:
+        raise FieldProblemError("into", "no incident has this id") from error
+    if found.status == IncidentStatus.RESOLVED:
+        raise ConflictError("the other incident is resolved")
+    if found.status == IncidentStatus.MERGED:
+        raise ConflictError(f"the other incident is merged itself, into {found.parent_id}")
+    return found
 
 
 async def _shown(state: State, incident_id: uuid.UUID) -> Response[IncidentDetail]:

@@ -35,7 +35,7 @@ from web.reloading import Reloader, loaded
 from web.table_views import TableViews
 from web.traces import followed
 
-_CHECK: Final = 1.0
+_CHECK: Final = 0.9
 _GRACE: Final = 5
 PROBES: Final = {"/-/healthy": "/healthz", "/-/ready": "/readyz"}
 
@@ -110,7 +110,7 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         server = Server(config)
         await stack.enter_async_context(watched(health))
         checking = partial(_check, settings, health, producer, fallback, redis)
-        measuring = Measures(settings, database).run
+        measuring = Measures(settings, database, health).run
         for job in (live.run, audit.run, capacity.run, rules_announcer.run, announcer.run, checking, measuring):
             await stack.enter_async_context(_kept_going(job))
         stack.enter_context(_on_hangup(reloader))
@@ -147,8 +147,9 @@ async def _check(settings: Settings, health: Health, producer: EventProducer, fa
     if settings.amqp_url:
         health.set("rabbitmq", fallback.connected, fallback.detail, required=False)
     try:
-        await redis.ping()
-    except (RedisError, OSError) as error:
+        async with asyncio.timeout(_CHECK):
+            await redis.ping()
+    except (RedisError, OSError, TimeoutError) as error:
         health.set("redis", ok=False, detail=type(error).__name__, required=False)
     else:
         health.set("redis", ok=True, required=False)

@@ -7,6 +7,7 @@ worker hangs or is gone.
 import asyncio
 import contextlib
 import time
+from collections import deque
 from itertools import count
 from typing import Final
 
@@ -16,6 +17,7 @@ from aiokafka.errors import KafkaError
 from sinks import measure_reads
 from streams import metrics
 from streams.backlog import Backlog
+from streams.observe import Health
 from streams.settings import Settings
 from streams.topics import ALERTS, INPUTS, topic_name
 from web.database import Database, DatabaseAwayError
@@ -23,6 +25,9 @@ from web.database import Database, DatabaseAwayError
 EVERY: Final = 2.0
 _SIZES_EVERY: Final = 15
 _PATIENCE: Final = 5.0
+GROWTH: Final = 10
+GROWTH_WITHIN: Final = 600.0
+"""So many more dead letters within these seconds degrade the gateway."""
 _TOPICS: Final = (ALERTS, INPUTS)
 
 Place = tuple[str, int]
@@ -31,8 +36,10 @@ Place = tuple[str, int]
 class Measures:
     """Keeps the gauges of the whole system."""
 
-    def __init__(self, settings: Settings, database: Database) -> None:
+    def __init__(self, settings: Settings, database: Database, health: Health) -> None:
         self._settings = settings
+        self._health = health
+        self._letters: deque[tuple[float, int]] = deque()
         self._database = database
         self._backlogs: dict[Place, Backlog] = {}
         self._ends: dict[Place, int] = {}
@@ -62,12 +69,22 @@ class Measures:
             async with self._database.reading() as conn:
                 self._measure_backlog(await measure_reads.applied(conn))
                 _measure_incidents(await measure_reads.active(conn))
-                metrics.dead_letters_waiting.set(await measure_reads.dead_letters(conn))
+                self._look_at_letters(await measure_reads.dead_letters(conn))
                 if with_sizes:
                     for table, size in (await measure_reads.sizes(conn)).items():
                         metrics.postgres_table_bytes.labels(table).set(size)
             return
         self._measure_backlog({})
+
+    def _look_at_letters(self, waiting: int) -> None:
+        metrics.dead_letters_waiting.set(waiting)
+        now = time.monotonic()
+        self._letters.append((now, waiting))
+        while self._letters[0][0] < now - GROWTH_WITHIN:
+            self._letters.popleft()
+        new = waiting - min(count for _, count in self._letters)
+        detail = f"{new} more within {GROWTH_WITHIN / 60:.0f} minutes, {waiting} in all" if new > GROWTH else ""
+        self._health.set("dead letters", ok=new <= GROWTH, detail=detail, required=False)
 
     async def _logs(self, consumer: AIOKafkaConsumer) -> dict[Place, int]:
         names = {topic_name(self._settings.app_prefix, topic): topic for topic in _TOPICS}

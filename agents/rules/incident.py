@@ -36,7 +36,7 @@ class GroupState(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag
     `missed` are firings that could not be told to an integration; `suppressed`
     (identity -> by what) and `muted_by` are what the last flush found. `trace` is
     the context of what the next flush tells of, where that is traced. `handling` is None while nobody has
-    touched the incident.
+    touched the incident. At `stale_at` it is given up, if nothing is heard of it until then.
     """
 
     team: str
@@ -73,6 +73,7 @@ class GroupState(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag
     muted_by: tuple[str, ...] = ()
     trace: str = ""
     handling: Handling | None = None
+    stale_at: datetime | None = None
 
     @property
     def active(self) -> bool:
@@ -99,6 +100,12 @@ class GroupState(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag
     def speaks(self) -> bool:
         """Whether anybody is told of it now: it is active and not snoozed."""
         return self.status in _ACTIVE and self.handled.snoozed_until is None
+
+    @property
+    def worst(self) -> int:
+        """The rank of its worst firing alert; -1 when none counts any more."""
+        ranks = (rank for rank, count in enumerate(self.firing) if count)
+        return next(ranks, -1) if self.alive else -1
 
     @property
     def written_off(self) -> bool:

@@ -13,6 +13,7 @@ from agents.rules.incident import GroupState
 from sinks.action_rows import ActionRow
 from streams import codec
 from streams.records import Action, ActionArgs, ActionName, InputsRecord, Outcome
+from streams.topics import INPUTS
 from tests.agents.stage import Dedup, Incidents, alert, at, batch, tick
 
 _numbers = itertools.count(1)
@@ -25,6 +26,7 @@ class Stage:
         self.dedup = Dedup(**changed)
         self.incidents = Incidents(**changed)
         self.rows: dict[str, ActionRow] = {}
+        self.own = ""
 
     def hear(self, *alerts: Any, seconds: float) -> None:
         for record in self.dedup.step(batch(*alerts, seconds=seconds)):
@@ -40,12 +42,23 @@ class Stage:
         work = self.incidents.step(record)
         for row in work.actions.rows:
             self.rows.setdefault(row.id, row)
+        for sent in work.outgoing():
+            if sent.topic.endswith(INPUTS):
+                self.step(codec.decode_inputs(sent.value))
         return work
 
     @property
     def key(self) -> str:
+        """The group that is meant: the only one, or the one that was chosen."""
+        if self.own:
+            return self.own
         [key] = self.incidents.groups
         return key
+
+    def of(self, service: str) -> "Stage":
+        """The same partition, meaning the group of one service."""
+        self.own = next(key for key, one in self.incidents.groups.items() if one.labels.get("service") == service)
+        return self
 
     @property
     def group(self) -> GroupState:
@@ -69,10 +82,13 @@ class Stage:
 
     def delivered(self, seconds: float) -> None:
         """Every notice under way has been sent."""
-        for key, waiting in self.group.pending.items():
+        waits = [
+            (name, key, one) for name, group in self.incidents.groups.items() for key, one in group.pending.items()
+        ]
+        for group, key, waiting in waits:
             receiver, _, number = key.rpartition("/")
             self.step(Outcome(
-                group=self.key, task_id=waiting.task_id, receiver=receiver, integration=int(number),
+                group=group, task_id=waiting.task_id, receiver=receiver, integration=int(number),
                 decision=waiting.decision, state="sent", reason="", finished_at=at(seconds),
             ))  # fmt: skip
 
@@ -242,3 +258,184 @@ def test_an_action_that_cannot_be_handled_is_a_dead_letter(stage: Stage) -> None
     action = stage.action(ActionName.ASSIGN, 20, assignee="bob")
     work = stage.incidents.step(action, poisoned={(stage.incidents.view.offset + 1, 0): "why"})
     assert [(row.event_id, row.reason) for row in work.dead_rows()] == [(action.id, "why")]
+
+
+def merged() -> tuple[Stage, str, str]:
+    """Two incidents that were told, of which `web` is merged into `api`; their ids."""
+    stage = Stage()
+    stage.fire(service="api")
+    stage.fire(service="web", severity="critical")
+    assert stage.told(10) == ["first firing"] * 2
+    parent, parent_group = stage.of("api").group.incident_id, stage.key
+    child = stage.of("web").group.incident_id
+    done = stage.act(ActionName.MERGE, 20, into=parent, into_group=parent_group)
+    assert done.outcome == "done"
+    return stage, parent, child
+
+
+def events_of(stage: Stage, incident_id: str) -> list[str]:
+    return [event for of, _, event in stage.incidents.rows.timeline if of == incident_id]
+
+
+def test_a_merged_incident_is_silent_and_its_parent_speaks() -> None:
+    stage, parent, child = merged()
+    assert (stage.group.status, stage.group.handled.parent_id) == ("merged", parent)
+    row = stage.incidents.rows.incidents[child]
+    assert (row.parent_id, row.status) == (parent, "merged")
+    assert stage.of("api").group.severity == "critical"
+    assert stage.group.handled.children[child].worst == 0
+    assert "child merged" in events_of(stage, parent)
+    stage.fire(service="web", key="2", seconds=30)
+    later = [reason for seconds in range(40, 300, 30) for reason in stage.told(seconds)]
+    assert later == []
+    stage.of("web")
+    assert stage.act(ActionName.ACKNOWLEDGE, 300).reason == "it is merged into another incident, which speaks for it"
+
+
+def test_a_parent_lasts_until_what_was_merged_into_it_has_ended() -> None:
+    stage, parent, child = merged()
+    stage.end(service="api", seconds=40)
+    assert stage.of("api").group.status == "open"
+    stage.end(service="web", seconds=50)
+    assert stage.of("web").group.status == "resolved"
+    assert stage.of("api").group.status == "resolved"
+    told = [reason for seconds in range(50, 200, 30) for reason in stage.told(seconds)]
+    assert told == ["all resolved"] * 2  # each to those who were told that it fires
+    stage.fire(service="web", seconds=210)
+    assert stage.of("web").group.status == "merged"
+    assert (stage.of("api").group.status, stage.group.reopened) == ("open", 1)
+    assert parent != child
+
+
+def test_who_resolves_a_parent_resolves_what_was_merged_into_it() -> None:
+    stage, _, child = merged()
+    stage.of("api").act(ActionName.RESOLVE, 30)
+    assert stage.group.status == "resolved"
+    assert stage.of("web").group.status == "resolved"
+    assert events_of(stage, child)[-2:] == ["resolved", "comment"]
+
+
+def test_split_it_speaks_for_itself_and_no_rule_puts_it_back() -> None:
+    stage, parent, child = merged()
+    assert stage.act(ActionName.UNCORRELATE, 29).outcome == "refused"
+    stage.act(ActionName.SPLIT, 30)
+    assert (stage.group.status, stage.group.handled.parent_id) == ("open", "")
+    assert stage.of("api").group.handled.children == {}
+    assert stage.group.severity == "error"
+    group = stage.key
+    stage.of("web")
+    back = stage.act(ActionName.CORRELATE, 31, into=parent, into_group=group, rule="same", actor="system")
+    assert back.reason == "a person has taken it away from that incident"
+    assert stage.act(ActionName.MERGE, 32, into=parent, into_group=group).outcome == "done"
+    assert child in stage.of("api").group.handled.children
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_of_two_that_are_merged_into_each_other_at_once_one_goes_on_speaking(*, interleaved: bool) -> None:
+    stage = Stage()
+    stage.fire(service="api")
+    stage.fire(service="web")
+    api, api_group = stage.of("api").group.incident_id, stage.key
+    web, web_group = stage.of("web").group.incident_id, stage.key
+    one = stage.of("api").action(ActionName.MERGE, 5, into=web, into_group=web_group)
+    other = stage.of("web").action(ActionName.MERGE, 5, into=api, into_group=api_group)
+    sent = []
+    for action in (one, other):  # both are decided before either hears of the other
+        sent += list(stage.incidents.step(action).outgoing())
+    assert {stage.of(name).group.status for name in ("api", "web")} == {"merged"}
+    if interleaved:
+        answers = [
+            answer
+            for record in sent
+            for answer in stage.incidents.step(codec.decode_inputs(record.value)).outgoing()
+        ]  # fmt: skip
+        sent = answers
+    for record in sent:
+        stage.step(codec.decode_inputs(record.value))
+    found = [stage.of(name).group.status for name in ("api", "web")]
+    assert found == (["open", "open"] if interleaved else ["open", "merged"])
+    speaks = stage.of("api").group.handled.children
+    assert set(speaks) == (set() if interleaved else {web})
+
+
+def test_what_is_merged_into_an_incident_that_is_over_goes_on_speaking() -> None:
+    stage = Stage()
+    stage.fire(service="api")
+    stage.fire(service="web")
+    api, api_group = stage.of("api").group.incident_id, stage.key
+    stage.act(ActionName.RESOLVE, 5)
+    stage.of("web").act(ActionName.MERGE, 6, into=api, into_group=api_group)
+    assert stage.group.status == "open"
+    stage.act(ActionName.MERGE, 7, into="00000000-0000-4000-8000-000000000000", into_group=api_group)
+    assert stage.group.status == "open"
+
+
+def test_a_parent_that_speaks_for_others_is_not_merged_itself() -> None:
+    stage, parent, child = merged()
+    group = stage.key
+    refused = stage.of("api").act(ActionName.MERGE, 40, into=child, into_group=group)
+    assert refused.reason == "others are merged into it: split them first"
+    assert stage.act(ActionName.MERGE, 41, into=parent, into_group=group).reason == "it cannot be merged into itself"
+
+
+def test_a_snooze_ends_by_itself_and_what_was_withheld_is_told(stage: Stage) -> None:
+    stage.act(ActionName.SNOOZE, 20, until=at(1000))
+    stage.fire(key="2", seconds=100)
+    stage.loaded_again()
+    assert not any(stage.told(seconds) for seconds in range(40, 990, 30))
+    assert stage.told(1000) == ["new alerts"]
+    assert (stage.group.status, stage.group.handled.snoozed_until) == ("open", None)
+    assert events_of(stage, stage.group.incident_id).count("snooze ended") == 1
+
+
+def test_an_incident_of_which_nothing_is_heard_is_resolved_by_timeout() -> None:
+    stage = Stage(stale_after=3600)
+    stage.fire()
+    assert stage.told(10) == ["first firing"]
+    stage.act(ActionName.COMMENT, 1000, text="still there?")
+    told = [reason for seconds in range(40, 4580, 30) for reason in stage.told(seconds)]
+    assert set(told) == {"repeat interval passed"}
+    assert stage.group.status == "open"
+    assert [reason for seconds in range(4610, 4690, 30) for reason in stage.told(seconds)][-1] == "all resolved"
+    assert (stage.group.status, stage.group.handled.resolved_by) == ("resolved", "timeout")
+    stage.fire(seconds=4700, summary="still down")
+    assert stage.group.status == "resolved"
+
+
+def test_an_incident_opened_by_hand_is_told_at_once_and_lasts_until_it_is_resolved() -> None:
+    stage = Stage()
+    action = Action(
+        id="00000000-0000-4000-8000-00000000aaaa", team="default", group="ab" * 16,
+        incident_id="00000000-0000-4000-8000-00000000bbbb", actor="ada", action=ActionName.OPEN, at=at(0),
+        args=ActionArgs(title="The vendor called", severity="critical", receiver="both", labels={"vendor": "x"}),
+    )  # fmt: skip
+    stage.step(action)
+    stage.step(action)
+    assert stage.rows[action.id].outcome == "done"
+    assert events_of(stage, action.incident_id) == ["opened"]
+    assert stage.told(1) == ["first firing"] * 2
+    assert {task.receiver for task in stage.incidents.rows.tasks} == {"both"}
+    [shown] = stage.body()["alerts"]
+    assert (shown["labels"], shown["status"]) == ({"alertname": "The vendor called", "vendor": "x"}, "firing")
+    assert stage.group.handled.by_hand
+    stage.act(ActionName.RESOLVE, 60)
+    assert stage.told(60) == ["all resolved"]
+    stage.act(ActionName.REOPEN, 70)
+    assert [reason for s in (70, 100) for reason in stage.told(s)] == ["first firing"] * 2
+    stage.act(ActionName.RESOLVE, 200)
+    for seconds in range(200, 300, 30):
+        stage.told(seconds)
+    assert not stage.incidents.members
+    stage.tick(200 + 25 * 3600)
+    assert not stage.incidents.groups
+
+
+def test_a_redaction_blanks_and_says_so(stage: Stage) -> None:
+    action = stage.action(ActionName.REDACT, 20, field="title", reason="a name in it")
+    title = stage.group.title
+    work = stage.step(action)
+    assert stage.group.title == "[redacted]"
+    assert [(one.field, one.old) for one in work.actions.redactions] == [("title", title)]
+    assert stage.act(ActionName.REDACT, 21, seq=77, reason="a password").outcome == "done"
+    assert stage.act(ActionName.REDACT, 22, reason="x").outcome == "refused"
+    assert events_of(stage, stage.group.incident_id)[-2:] == ["redacted", "redacted"]

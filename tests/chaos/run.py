@@ -211,7 +211,7 @@ class Run:
         plan = SenderPlan(
             run=self.run, seed=self.plan.seed, rate=self.plan.rate, seconds=self.plan.seconds,
             folder=str(self.folder), http=stack.endpoints["http"], amqp=amqp["url"], exchange=amqp["exchange"],
-            stories=tuple(self.written), hot=self.plan.hot,
+            stories=tuple(self.written), window=self.plan.timing.window, hot=self.plan.hot,
         )  # fmt: skip
         file = self.folder / "sender.json"
         file.write_bytes(msgspec.json.encode(self._sent(plan)))

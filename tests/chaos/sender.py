@@ -56,26 +56,47 @@ class SenderPlan(msgspec.Struct, frozen=True, kw_only=True):
     exchange: str
     http_share: float = 0.1
     stories: tuple[Story, ...] = ()
+    window: float = 0.0
+    """Seconds within which a firing opens a story's incident again."""
     hot: int = 0
     """So many copies of one alert are sent besides, each as an event of its own, as fast as they go."""
 
 
 class Telling:
-    """Where a story stands: the next step waits until the one before is confirmed."""
+    """Where a story stands: the next step waits until the one before is confirmed, and then as long as was written."""
 
-    def __init__(self, story: Story) -> None:
+    def __init__(self, story: Story, window: float) -> None:
         self.story = story
+        self.window = window
         self.place = 0
         self.under_way = False
+        self.is_broken = False
+        """Whether an alert that should have fired within the window may have fired after it."""
+        self._due_at = story.steps[0].at
+        self._began_at = 0.0
+
+    @property
+    def is_told(self) -> bool:
+        return self.place == len(self.story.steps)
 
     def due(self, now: float) -> Step | None:
-        if self.under_way or self.place >= len(self.story.steps) or self.story.steps[self.place].at > now:
+        if self.under_way or self.is_told or self._due_at > now:
             return None
         self.under_way = True
-        return self.story.steps[self.place]
+        step = self.story.steps[self.place]
+        if not step.fires:
+            self._began_at = now
+        return step
 
-    def confirmed(self) -> None:
+    def confirmed(self, now: float) -> None:
+        before = self.story.steps[self.place]
         self.place += 1
+        if not self.is_told:
+            after = self.story.steps[self.place]
+            self._due_at = now + after.at - before.at
+        earlier = self.story.steps[self.place - 2] if self.place > 1 else before
+        if before.fires > earlier.fires and before.at - earlier.at < self.window <= now - self._began_at:
+            self.is_broken = True
         self.under_way = False
 
 
@@ -98,7 +119,7 @@ class Sender:
         self.answering = threading.Lock()
         self.chance = random.Random(f"sender {plan.seed}")
         self.mix = Mix(plan.run, plan.seed, SHARES)
-        self.tellings = [Telling(story) for story in plan.stories]
+        self.tellings = [Telling(story, plan.window) for story in plan.stories]
         self.backlog: deque[Letter] = deque(maxlen=_BACKLOG)
         self.over_http: queue.SimpleQueue[Letter | None] = queue.SimpleQueue()
         self.in_http = 0
@@ -136,7 +157,7 @@ class Sender:
     def _unfinished(self, now: float) -> bool:
         if now > self.plan.seconds + _GIVE_UP_S:
             return False
-        telling = any(one.under_way or one.due(now) for one in self.tellings)
+        telling = any(not one.is_told for one in self.tellings)
         return bool(telling or self.letters or self.backlog or self.in_http or self.hot_left)
 
     def _place(self, letter: Letter) -> None:
@@ -210,7 +231,7 @@ class Sender:
             return  # a copy of an event that went with it
         self.ledger.told(event_id, letter.first_us, Outcome.CONFIRMED if ok else Outcome.REFUSED)
         if letter.telling is not None and ok:
-            letter.telling.confirmed()
+            letter.telling.confirmed(time.monotonic() - self.began)
         elif letter.telling is not None:
             self.backlog.append(letter)
 
@@ -235,7 +256,7 @@ class Sender:
             outcome = self._posted(connection, letter)
             self.ledger.told(letter.event.event_id, letter.first_us, outcome)
             if letter.telling is not None and outcome is Outcome.CONFIRMED:
-                letter.telling.confirmed()
+                letter.telling.confirmed(time.monotonic() - self.began)
             with self.answering:
                 self.in_http -= 1
         connection.close()
@@ -296,7 +317,7 @@ def main() -> int:
     plan = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=SenderPlan)
     sender = Sender(plan)
     sender.run()
-    untold = [one.story.service for one in sender.tellings if one.place < len(one.story.steps)]
+    untold = [one.story.service for one in sender.tellings if one.is_broken or not one.is_told]
     sys.stdout.write(json.dumps({"untold": untold}))
     return 0
 

@@ -17,7 +17,8 @@ from tests.chaos.figures import Answer
 from tests.chaos.laws import Finding, Task
 from tests.chaos.ledger import LedgerFile, known
 from tests.chaos.receiver import LOST, Notice, names, noted, notices_of
-from tests.chaos.stories import Partition, Story, Timing, differences, told, written
+from tests.chaos.sender import Telling
+from tests.chaos.stories import Partition, Step, Story, Timing, differences, told, written
 
 FIRING = names([{"alertname": "A", "instance": "1"}])
 OPENED = Notice(
@@ -170,6 +171,27 @@ def test_stories_are_the_same_by_seed_and_keep_their_distance() -> None:
 def gaps_of(story: Story) -> list[float]:
     steps = story.steps
     return [after.at - before.at for before, after in pairwise(steps) if after.fires > before.fires]
+
+
+@pytest.mark.parametrize(("held_up", "is_broken"), [(0.0, False), (25.0, False), (31.0, True)])
+def test_a_story_keeps_its_distances_whatever_holds_it_up(held_up: float, is_broken: bool) -> None:
+    steps = [Step(at=at, instance="a", fires=place % 2 == 0) for place, at in enumerate((1.0, 5.0, 7.0, 9.0, 60.0))]
+    telling = Telling(Story(service="s", over_http=False, steps=tuple(steps), incidents=()), 30.0)
+    assert telling.due(0.9) is None
+    assert telling.due(1.0) is steps[0]
+    assert telling.due(50.0) is None, "it waits for the one before"
+    telling.confirmed(11.0)
+    assert (telling.due(14.9), telling.due(15.0)) == (None, steps[1])
+    telling.confirmed(15.0)
+    assert (telling.due(16.9), telling.due(17.0)) == (None, steps[2])
+    telling.confirmed(15.0 + held_up)
+    assert telling.is_broken is is_broken
+    telling.due(100.0)
+    telling.confirmed(100.0)
+    assert (telling.due(150.9), telling.due(151.0)) == (None, steps[4])
+    telling.confirmed(400.0)
+    assert telling.is_told
+    assert telling.is_broken is is_broken
 
 
 def test_incidents_that_are_put_together_otherwise_are_found() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +46,7 @@ class Received:
 
     key: str
     raw: bytes
+    trace: str = ""
     body: dict[str, Any] = field(repr=False)
 
     @property
@@ -58,6 +59,7 @@ class Desk:
 
     def __init__(self) -> None:
         self.received: list[Received] = []
+        self.answers = 200
         app = web.Application(client_max_size=8 << 20)
         app.router.add_post("/desk", self._take)
         self._runner = web.AppRunner(app, access_log=None)
@@ -80,8 +82,14 @@ class Desk:
 
     async def _take(self, request: web.Request) -> web.Response:
         raw = await request.read()
-        self.received.append(Received(key=request.headers.get("Idempotency-Key", ""), raw=raw, body=json.loads(raw)))
-        return web.Response()
+        self.received.append(_received(request.headers, raw))
+        return web.Response(status=self.answers)
+
+
+def _received(headers: Mapping[str, str], raw: bytes) -> Received:
+    return Received(
+        key=headers.get("Idempotency-Key", ""), raw=raw, trace=headers.get("traceparent", ""), body=json.loads(raw)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +115,7 @@ class System:
     async def post(self, path: str, body: object, **headers: str) -> httpx.Response:
         return await self.http.post(self.url + path, json=body, headers=headers)
 
-    async def publish(self, body: bytes, message_id: str | None = None) -> None:
+    async def publish(self, body: bytes, message_id: str | None = None, **headers: str) -> None:
         """One message to the exchange, confirmed by RabbitMQ."""
         amqp = self.stack.endpoints["amqp"]
         connection = await aio_pika.connect(amqp["url"])
@@ -118,6 +126,7 @@ class System:
                 body,
                 message_id=message_id,
                 content_type="application/json",
+                headers=dict(headers),
                 delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
             )
             await exchange.publish(message, "llm.alert", mandatory=True, timeout=10)
@@ -191,12 +200,12 @@ def _rules_for(folder: Path, desk: Desk) -> Path:
 
 @asynccontextmanager
 async def running(
-    folder: Path, desk: Desk, *, kafka: str, workers: int = 1, partitions: int = 12
+    folder: Path, desk: Desk, *, kafka: str, workers: int = 1, partitions: int = 12, **settings: object
 ) -> AsyncIterator[System]:
     """A whole system in a folder, with rules that tell `desk`; inside every partition knows the rules."""
     rules = _rules_for(folder, desk)
     said: list[str] = []
-    overrides = {"config": rules, "partitions": partitions}
+    overrides = {"config": rules, "partitions": partitions, **settings}
     stack = Stack(
         folder / "data", overrides, workers=workers, kafka=kafka, roles=ROLES, say=lambda text, *_: said.append(text)
     )

@@ -30,6 +30,10 @@ PLAIN = {"comment": "x"}
 ACTIONS: dict[str, Any] = {
     **dict.fromkeys(("acknowledge", "unacknowledge", "resolve", "reopen", "unsnooze"), PLAIN),
     "snooze": {**PLAIN, "for": "2h"},
+    "split": PLAIN,
+    "uncorrelate": PLAIN,
+    "merge": {**PLAIN, "into": str(uuid.uuid4())},
+    "redact": {"seq": 1, "reason": "x"},
     "assign": {**PLAIN, "assignee": "ada"},
     "comments": {"text": "x"},
     "links": {**PLAIN, "url": "https://x.example", "title": "x"},
@@ -138,6 +142,9 @@ def body(path: str) -> Any:
         "/api/v1/job-runs": {"action": "export", "arguments": {"what": "alerts", "since": until}, "team": "default"},
         **{f"/api/v1/incidents/{{incident_id}}/{what}": good for what, good in ACTIONS.items()},
         "/api/v1/incidents/{incident_id}": ACTIONS["{incident_id}"],
+        "/api/v1/incidents": {
+            **ACTIONS["{incident_id}"], "team": "default", "receiver": "x",
+        },
     }  # fmt: skip
     return bodies.get(path, silence)
 

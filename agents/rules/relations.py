@@ -1,0 +1,164 @@
+"""Incidents that speak for others: merged by a person, or put together by a rule. Pure.
+
+Each group has its own owner, so this is a talk: a child says how it is
+(`CHILD`), and a parent that cannot speak for it says so (`ORPHAN`), upon which
+the child speaks for itself again. So of two that are merged into each other at
+the same moment, one at least ends up speaking.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+
+from agents.rules import life
+from agents.rules.changed import Changed, RefusedError, event, with_handling
+from agents.rules.handling import Child
+from agents.rules.incident import Event, GroupState, fires, moved_to, reopened, worst_of
+from agents.rules.life import Happening
+from streams.keys import derived_id
+from streams.records import Action, ActionArgs, ActionName, IncidentStatus
+
+GONE: Final = "gone"
+"""`field` of a child's word: it is no child any more."""
+MAX_CHILDREN: Final = 500
+_SYSTEM: Final = "system"
+Related = tuple[GroupState, list[Event], tuple[Action, ...]]
+
+
+def merge(group: GroupState, action: Action, answer: life.Answer, _now: datetime) -> Changed:
+    """The incident falls silent under another."""
+    args, handled = action.args, group.handled
+    if not args.into or args.into == group.incident_id:
+        raise RefusedError("it cannot be merged into itself")
+    if any(one.worst >= 0 for one in handled.children.values()):
+        raise RefusedError("others are merged into it: split them first")
+    if action.action is ActionName.CORRELATE and args.into in handled.apart:
+        raise RefusedError("a person has taken it away from that incident")
+    after = with_handling(
+        moved_to(group, answer, resolved_at=None), parent_id=args.into, parent_group=args.into_group, rule=args.rule,
+        acknowledged_by="",
+    )  # fmt: skip
+    detail = {"into": args.into, "before": group.status, "rule": args.rule, "evidence": args.evidence}
+    line = event("merged", action, **{name: value for name, value in detail.items() if value})
+    return msgspec.structs.replace(after, acknowledged_at=None), [line]
+
+
+def split(group: GroupState, action: Action, answer: life.Answer, _now: datetime) -> Changed:
+    """The incident speaks for itself again; no rule puts it back."""
+    handled = group.handled
+    if action.action is ActionName.UNCORRELATE and not handled.rule:
+        raise RefusedError("no rule but a person has merged it: split it")
+    line = event("split", action, before=handled.parent_id, rule=handled.rule)
+    return _alone(group, answer, (*handled.apart, handled.parent_id)), [line]
+
+
+def orphan(group: GroupState, action: Action, _now: datetime, _window: timedelta) -> Related:
+    """Its parent cannot speak for it."""
+    answer = life.answer(group.state, ActionName.ORPHAN)
+    if isinstance(answer, life.Refusal) or group.handled.parent_id != action.args.into:
+        return group, [], ()
+    line = event("split", action, before=group.handled.parent_id, reason=action.args.reason)
+    return _alone(group, answer, group.handled.apart), [line], ()
+
+
+def child(group: GroupState, action: Action, now: datetime, window: timedelta) -> Related:
+    """A child says how it is; where this one cannot speak for it, it is told so."""
+    args, children = action.args, group.handled.children
+    known = children.get(args.into)
+    if args.field == GONE:
+        if known is None:
+            return group, [], ()
+        rest = {name: one for name, one in children.items() if name != args.into}
+        return *_weighed(group, rest, [event("child split", action, child=args.into)], now), ()
+    again: list[Event] = []
+    if args.worst >= 0:
+        reason = _why_not(group, args.into, now, window)
+        if reason:
+            return group, [], (orphaned(action, reason, now),)
+        if not group.alive:
+            group, again = reopened(group, {"by": f"incident {args.into}"})
+    elif known is None and not group.alive:
+        return group, [], ()
+    if known is not None and known.worst == args.worst and not again:
+        return group, [], ()
+    name = "child merged" if known is None else "child fires" if args.worst >= 0 else "child ended"
+    detail = {"child": args.into, "rule": args.rule} if known is None else {"child": args.into}
+    after = {**children, args.into: Child(args.into_group, args.worst)}
+    return *_weighed(group, after, [*again, event(name, action, **detail)], now), ()
+
+
+def orphaned(action: Action, reason: str, now: datetime) -> Action:
+    """What a child is told that cannot be spoken for."""
+    return Action(
+        id=str(derived_id("orphan", action.id)), team=action.team, group=action.args.into_group,
+        incident_id=action.args.into, actor=_SYSTEM, action=ActionName.ORPHAN, at=now,
+        args=ActionArgs(into=action.incident_id, reason=reason),
+    )  # fmt: skip
+
+
+def follow(before: GroupState, after: GroupState, action: Action, now: datetime) -> tuple[Action, ...]:
+    """What the owners of related groups hear after an action on this one."""
+    if action.action is ActionName.RESOLVE:
+        return resolve_children(before, action.id, action.actor, now)
+    left = before.handled.parent_id
+    if left and not after.handled.parent_id:
+        return (told_parent(before, action.group, action.id, now, actor=action.actor, field=GONE),)
+    return ()
+
+
+def resolve_children(group: GroupState, cause: str, actor: str, now: datetime) -> tuple[Action, ...]:
+    """Who ends an incident ends those that it speaks for."""
+    return tuple(
+        Action(
+            id=str(derived_id("resolve", cause, child_id)), team=group.team, group=one.group, incident_id=child_id,
+            actor=actor, action=ActionName.RESOLVE, at=now,
+            args=ActionArgs(comment=f"with incident {group.incident_id}, which it is merged into"),
+        )
+        for child_id, one in group.handled.children.items()
+        if one.worst >= 0
+    )  # fmt: skip
+
+
+def told_parent(
+    group: GroupState, key: str, cause: object, now: datetime, *, actor: str = _SYSTEM, field: str = ""
+) -> Action:
+    """What a child tells its parent: how bad it is now, or that it is gone."""
+    handled = group.handled
+    return Action(
+        id=str(derived_id("child", group.incident_id, cause)), team=group.team, group=handled.parent_group,
+        incident_id=handled.parent_id, actor=actor, action=ActionName.CHILD, at=now,
+        args=ActionArgs(into=group.incident_id, into_group=key, worst=group.worst, rule=handled.rule, field=field),
+    )  # fmt: skip
+
+
+def _why_not(group: GroupState, child_id: str, now: datetime, window: timedelta) -> str:
+    """Why this incident cannot speak for a child that fires; empty when it can."""
+    if group.status is IncidentStatus.MERGED:
+        return "it is merged itself"
+    if child_id not in group.handled.children and len(group.handled.children) >= MAX_CHILDREN:
+        return f"it speaks for {MAX_CHILDREN} others already"
+    late = group.resolved_at is not None and now - group.resolved_at > window
+    return "it is resolved" if not group.alive and (late or child_id not in group.handled.children) else ""
+
+
+def _alone(group: GroupState, answer: life.Answer, apart: Sequence[str]) -> GroupState:
+    after = moved_to(group, answer, resolved_at=group.resolved_at, by=group.handled.resolved_by)
+    kept = tuple(dict.fromkeys(apart))[-MAX_CHILDREN:]
+    return with_handling(after, parent_id="", parent_group="", rule="", apart=kept)
+
+
+def _weighed(
+    group: GroupState, children: dict[str, Child], events: list[Event], now: datetime
+) -> tuple[GroupState, list[Event]]:
+    """The parent with these children: its severity, and whether anything of it fires still."""
+    after = with_handling(group, children=children)
+    worst = worst_of(after, after.firing)
+    if worst is not after.severity:
+        events.append(Event("severity", {"before": after.severity, "after": worst}))
+        after = msgspec.structs.replace(after, severity=worst)
+    if after.alive and not fires(after):
+        after = moved_to(after, life.answer(after.state, Happening.CEASES), resolved_at=now)
+        events.append(Event("resolved", {"by": "its alerts"}))
+    return after, events

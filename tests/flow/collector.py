@@ -1,0 +1,68 @@
+"""An OTLP receiver over HTTP: keeps every span that is sent to it, decoded."""
+
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from aiohttp import web
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+
+
+class Span(NamedTuple):
+    """One span; ids are hexadecimal, `parent` is empty for a root."""
+
+    trace: str
+    id: str
+    parent: str
+    name: str
+    role: str
+    attributes: dict[str, str]
+    error: bool
+
+
+class Collector:
+    """Listens on a port of its own."""
+
+    def __init__(self) -> None:
+        self.spans: list[Span] = []
+        self.url = ""
+        app = web.Application(client_max_size=8 << 20)
+        app.router.add_post("/v1/traces", self._take)
+        self._runner = web.AppRunner(app, access_log=None)
+
+    async def __aenter__(self) -> Self:
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._runner.cleanup()
+
+    def of(self, trace: str) -> list[Span]:
+        """The spans of one trace."""
+        return [span for span in self.spans if span.trace == trace]
+
+    async def _take(self, request: web.Request) -> web.Response:
+        said = ExportTraceServiceRequest.FromString(await request.read())
+        for of_process in said.resource_spans:
+            resource = {one.key: one.value.string_value for one in of_process.resource.attributes}
+            for scope in of_process.scope_spans:
+                self.spans += [
+                    Span(
+                        span.trace_id.hex(),
+                        span.span_id.hex(),
+                        span.parent_span_id.hex(),
+                        span.name,
+                        resource["incidents.role"],
+                        {one.key: one.value.string_value for one in span.attributes},
+                        span.status.code == span.status.STATUS_CODE_ERROR,
+                    )
+                    for span in scope.spans
+                ]
+        body = ExportTraceServiceResponse().SerializeToString()
+        return web.Response(body=body, content_type="application/x-protobuf")
