@@ -28,7 +28,7 @@ from packaging.utils import canonicalize_name
 
 DIST = Path("dist")
 LOCK = Path("requirements/runtime.txt")
-NAMING = ("docker-compose.yml",)
+NAMING = ("docker-compose.yml", "deploy/kubernetes/kustomization.yaml")
 _PIN = re.compile(
     r"^([A-Za-z0-9._-]+)==([^\s;\\]+)[^\n]*\\\n((?:    --hash=sha256:[0-9a-f]+(?: \\)?\n?)+)", re.MULTILINE
 )
