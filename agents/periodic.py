@@ -23,7 +23,7 @@ from streams.settings import Settings
 LOOK_SECONDS: Final = 1.0
 RULES_SECONDS: Final = 5.0
 FOUR_TIMES_A_DAY: Final = "3 */6 * * *"
-_CONNECTIONS: Final = 4
+_CONNECTIONS: Final = 8
 _STATEMENT_MS: Final = 60_000
 
 log = structlog.get_logger()
