@@ -12,7 +12,6 @@ import click
 from agents.lazy_group import LazyGroup
 from agents.terminal import colour_wanted
 from streams.settings import Settings, SettingsError
-from streams.tracing import tracing
 
 T = TypeVar("T")
 
@@ -20,6 +19,21 @@ T = TypeVar("T")
 COMMANDS: Final = {
     "list": ("agents.incident_commands:list_incidents", "Incidents, by default those that are open or acknowledged"),
     "show": ("agents.incident_commands:show", "One incident or several, with alerts, notices and timeline"),
+    "open": ("agents.action_commands:open_incident", "Open an incident by hand"),
+    "ack": ("agents.action_commands:ack", "Acknowledge: somebody looks at them, so escalation stops"),
+    "unack": ("agents.action_commands:unack", "Take acknowledging back: escalation begins again"),
+    "resolve": ("agents.action_commands:resolve", "Resolve, whatever still fires"),
+    "reopen": ("agents.action_commands:reopen", "Open again what was resolved"),
+    "snooze": ("agents.action_commands:snooze", "Have nobody told for a while"),
+    "unsnooze": ("agents.action_commands:unsnooze", "End a snooze now"),
+    "assign": ("agents.action_commands:assign", "Say who works on them"),
+    "comment": ("agents.action_commands:comment_on", "Write into their timeline"),
+    "edit": ("agents.action_commands:edit", "Change title, description, severity, assignee or labels"),
+    "link": ("agents.action_commands:link", "Add a link: a dashboard, a ticket, a call"),
+    "merge": ("agents.action_commands:merge", "Put incidents under another one, which speaks for them"),
+    "split": ("agents.action_commands:split", "Let what was merged stand for itself again"),
+    "uncorrelate": ("agents.action_commands:uncorrelate", "Undo that a rule put incidents under another one"),
+    "redact": ("agents.action_commands:redact", "Black out what should not have been written"),
     "tail": ("agents.tail_command:tail", "Follow what changes, until Ctrl-C"),
     "completion": ("agents.completion_command:completion", "Completion of commands and incidents for a shell"),
     "silence": ("agents.silence_commands:silence", "Mute alerts for a while"),
@@ -28,7 +42,11 @@ COMMANDS: Final = {
     "explain": ("agents.silence_commands:explain", "One alert's story: what came, was decided, and happens next"),
 }
 SECTIONS: Final = {
-    "Incidents": ("list", "show", "tail"),
+    "Incidents": ("list", "show", "tail", "open", "edit", "comment", "link"),
+    "Working on incidents": (
+        *("ack", "unack", "resolve", "reopen", "snooze", "unsnooze", "assign"),
+        *("merge", "split", "uncorrelate", "redact"),
+    ),
     "Jobs": ("jobs", "heartbeat"),
     "Alerts and receivers": ("silence", "explain", "dlq", "receiver", "check-config"),
     "Running": ("run", "gateway", "bridge", "worker", "delivery"),
@@ -55,6 +73,8 @@ def _run(job: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - whatever the j
 
 
 def _role(name: str, run: Callable[[Settings], Awaitable[None]]) -> None:
+    from streams.tracing import tracing  # noqa: PLC0415 - commands that ask the gateway are not traced
+
     async def job(settings: Settings) -> None:
         with tracing(settings, name):
             await run(settings)

@@ -37,6 +37,11 @@ class GatewayError(click.ClickException):
 
     exit_code = 1
 
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+        """The HTTP status of the refusal, where there was an answer."""
+
 
 class UnknownError(GatewayError):
     """There is no such thing, or it is another team's."""
@@ -183,14 +188,14 @@ class Gateway:
         reason = _reason(answer)
         match answer.status_code:
             case HTTPStatus.NOT_FOUND:
-                raise UnknownError(reason)
+                raise UnknownError(reason, answer.status_code)
             case HTTPStatus.UNAUTHORIZED:
-                raise NotAllowedError(f"{reason} (INCIDENTS_TOKEN is the token that is sent)")
+                raise NotAllowedError(f"{reason} (INCIDENTS_TOKEN is the token that is shown)", answer.status_code)
             case HTTPStatus.FORBIDDEN:
-                raise NotAllowedError(reason)
+                raise NotAllowedError(reason, answer.status_code)
             case HTTPStatus.BAD_GATEWAY | HTTPStatus.SERVICE_UNAVAILABLE | HTTPStatus.GATEWAY_TIMEOUT:
-                raise AwayError(f"{reason}; try again in a moment")
-        raise GatewayError(reason)
+                raise AwayError(f"{reason}; try again in a moment", answer.status_code)
+        raise GatewayError(reason, answer.status_code)
 
     def _away(self, error: Exception | None) -> AwayError:
         return AwayError(

@@ -11,6 +11,7 @@ from agents.api_client import Gateway, GatewayError, Query, UnknownError
 from agents.terminal import Column, age, coloured, local, printable, table, terminal_width
 
 PATH: Final = "/api/v1/incidents"
+SESSION: Final = "/api/v1/session"
 SEVERITIES: Final = ("critical", "error", "warning", "info", "unknown")
 STATUSES: Final = ("open", "acknowledged", "resolved", "merged")
 SHORT: Final = 8
@@ -75,12 +76,14 @@ def each(ids: Sequence[str], act: Callable[[str], None]) -> None:
 @click.option("--severity", type=click.Choice(SEVERITIES), multiple=True, help="likewise")
 @click.option("--kind", "-k", multiple=True, help="likewise, as cost or provider_outage")
 @click.option("--team", help="only this team's")
+@click.option("--assignee", "-a", help='only what this person works on; "" for what nobody does')
+@click.option("--mine", is_flag=True, help="only what you work on")
 @click.option("--search", "-q", "text", default="", help="words that titles, texts or labels must have")
 @click.option("--sort", type=click.Choice(["severity", "updated", "created"]), default="severity", show_default=True)
 @click.option("--limit", "-n", type=click.IntRange(1, 100_000), default=50, show_default=True)
 @as_json
 @at_url
-def list_incidents(url: str, as_json: bool, limit: int, every: bool, **chosen: Any) -> None:  # noqa: ANN401, FBT001 - the options
+def list_incidents(url: str, as_json: bool, limit: int, every: bool, mine: bool, **chosen: Any) -> None:  # noqa: ANN401, FBT001 - the options
     """List incidents: by default those that are open or acknowledged, the worst first."""
     status = list(chosen["status"]) or ([] if every else ["open", "acknowledged"])
     query = {
@@ -89,9 +92,12 @@ def list_incidents(url: str, as_json: bool, limit: int, every: bool, **chosen: A
         "kind": list(chosen["kind"]),
         "q": chosen["text"],
         "sort": chosen["sort"],
-        **({"team": chosen["team"]} if chosen["team"] else {}),
+        **{name: chosen[name] for name in ("team", "assignee") if chosen[name] is not None},
     }
-    found, more = _pages(Gateway.found(url), query, limit)
+    gateway = Gateway.found(url)
+    if mine:
+        query["assignee"] = gateway.get(SESSION)["name"]
+    found, more = _pages(gateway, query, limit)
     if as_json:
         for one in found:
             click.echo(json.dumps(one))
@@ -100,7 +106,7 @@ def list_incidents(url: str, as_json: bool, limit: int, every: bool, **chosen: A
         if more:
             click.echo(f"there are more: --limit {limit * 2} shows them", err=True)
     else:
-        click.echo("no incident is like this" if every or any(chosen.values()) else "all quiet", err=True)
+        click.echo("no incident is like this" if every or mine or any(chosen.values()) else "all quiet", err=True)
 
 
 @click.command()
@@ -132,6 +138,7 @@ _COLUMNS: Final = (
     Column("status"),
     Column("title", yields=True),
     Column("kind"),
+    Column("assignee"),
     Column("firing", right=True),
     Column("age", right=True),
 )
@@ -144,6 +151,7 @@ def _line(one: dict[str, Any]) -> list[str]:
         one["status"],
         one["title"],
         one["kind"],
+        one["assignee"],
         f"{one['firing']}/{one['alerts']}",
         age(one["created_at"], one["resolved_at"]),
     ]
@@ -207,38 +215,47 @@ def story(detail: dict[str, Any], timeline: Sequence[dict[str, Any]]) -> Iterato
 def facts(detail: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What an incident is, without what is empty."""
     incident = detail["incident"]
-    yield "id", incident["id"]
-    if incident["description"] and incident["description"] != incident["title"]:
-        yield "description", incident["description"]
-    yield "kind", incident["kind"]
-    yield "team", incident["team"]
-    yield "group", _labels(incident["group_labels"])
-    yield "receiver", incident["receiver"] or "none"
-    yield "opened", f"{local(incident['created_at'])} ({age(incident['created_at'])} ago)"
-    if incident["resolved_at"]:
-        yield (
-            "resolved",
-            f"{local(incident['resolved_at'])} after {age(incident['created_at'], incident['resolved_at'])}",
-        )
-    if incident["reopened"]:
-        yield "reopened", f"{incident['reopened']} times"
-    if incident["predecessor_id"]:
-        yield "before it", incident["predecessor_id"]
-    if incident["parent_id"]:
-        yield "under", incident["parent_id"]
+    opened, over = incident["created_at"], incident["resolved_at"]
+    described = incident["description"] if incident["description"] != incident["title"] else ""
+    noted = incident["acknowledged_at"] if incident["status"] == "acknowledged" else None
+    known = {
+        "id": incident["id"],
+        "description": described,
+        "kind": incident["kind"],
+        "team": incident["team"],
+        "group": _labels(incident["group_labels"]),
+        "receiver": incident["receiver"] or "none",
+        "opened": f"{local(opened)} ({age(opened)} ago)",
+        "acknowledged": noted and f"{local(noted)} by {detail['acknowledged_by']}",
+        "resolved": over and f"{local(over)} after {age(opened, over)}",
+        "snoozed": detail["snoozed_until"] and f"until {local(detail['snoozed_until'])}",
+        "assignee": incident["assignee"],
+        "flapping": incident["flapping"] and f"x{incident['flapping']}",
+        "reopened": incident["reopened"] and f"{incident['reopened']} times",
+        "labels": _labels(detail["labels"]),
+        "before it": incident["predecessor_id"],
+        "under": detail["parent"] and _relative(detail["parent"]),
+    }
+    yield from ((name, value) for name, value in known.items() if value)
+    yield from (("link", f"{one['title']} {one['url']}".strip()) for one in detail["links"])
+    yield from (("speaks for", _relative(one)) for one in detail["children"])
 
 
 def entry_line(entry: dict[str, Any]) -> str:
     """One entry of a timeline."""
     detail = "  ".join(
-        f"{name}: {value if isinstance(value, str) else json.dumps(value)}"
+        f"{name}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
         for name, value in entry["detail"].items()
-        if value not in (None, "")
+        if value not in (None, "") and name != "action"
     )
     by = "" if entry["actor"] in {"", "system", "stream"} else f" by {entry['actor']}"
     return (
         f"{local(entry['at'])}  {printable(entry['event'] + by)}  {click.style(printable(detail), dim=True)}".rstrip()
     )
+
+
+def _relative(one: dict[str, Any]) -> str:
+    return f"{one['id'][:SHORT]}  {one['status']}  {one['title']}"
 
 
 def _labels(labels: dict[str, str]) -> str:

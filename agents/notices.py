@@ -126,5 +126,4 @@ def _alert(member: Member, said: AlertBody) -> dict[str, Any]:
         "generatorURL": said.generator_url,
         "fingerprint": member.fingerprint,
     }
-    times = max(member.flaps, member.flapping)
-    return {**shown, "flapping": times} if times else shown
+    return {**shown, "flapping": member.flaps} if member.flaps else shown

@@ -55,6 +55,7 @@ class IncidentSummary(msgspec.Struct, frozen=True, kw_only=True):
     events: int
     assignee: str
     flapping: int
+    snoozed_until: datetime | None
 
 
 class IncidentLink(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,6 +150,7 @@ class IncidentFilter(msgspec.Struct, frozen=True, kw_only=True):
     team: str | None = None
     text: str = ""
     ids: "IdRange | None" = None
+    assignee: str | None = None
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
@@ -178,6 +180,7 @@ WITH ranked AS (
        AND ($3::text[] IS NULL OR i.kind = ANY ($3))
        AND ($4::text IS NULL OR i.team = $4)
        AND ($11::uuid IS NULL OR i.id BETWEEN $11 AND $12)
+       AND ($13::text IS NULL OR i.assignee = $13)
        AND ($5::text[] IS NULL
             OR concat_ws(' ', i.title, i.description, i.kind, i.group_labels::text, i.id::text) ILIKE ALL ($5)
             OR EXISTS (SELECT 1
@@ -191,7 +194,7 @@ WITH ranked AS (
      ORDER BY rank, at DESC, id
      LIMIT $10
 )
-SELECT i.*, c.*, page.rank, page.at
+SELECT i.*, (i.handling ->> 'snoozed_until')::timestamptz AS snoozed_until, c.*, page.rank, page.at
   FROM page
   JOIN incidents i USING (id)
  CROSS JOIN LATERAL (
@@ -205,7 +208,7 @@ SELECT i.*, c.*, page.rank, page.at
 
 # Incidents by id, with the same counts.
 _BY_ID: Final = """
-SELECT i.*, c.*
+SELECT i.*, (i.handling ->> 'snoozed_until')::timestamptz AS snoozed_until, c.*
   FROM incidents i
  CROSS JOIN LATERAL (
     SELECT count(DISTINCT l.identity) AS alerts,
@@ -283,6 +286,7 @@ async def list_incidents(
         limit + 1,
         wanted.ids.first if wanted.ids else None,
         wanted.ids.last if wanted.ids else None,
+        wanted.assignee,
     )
     page = rows[:limit]
     following = None

@@ -92,6 +92,7 @@ async def incidents(  # noqa: PLR0917 - query parameters, given by name
     starting: Annotated[
         str, QueryParameter(name="id", max_length=36, pattern="^[0-9a-fA-F-]*$", description="How the id begins")
     ] = "",
+    assignee: Annotated[str | None, QueryParameter(max_length=200, description="Whose it is; empty: nobody's")] = None,
     sort: FromQuery[IncidentSort] = IncidentSort.UPDATED,
     limit: Limit = 50,
     cursor: Annotated[str, QueryParameter(max_length=400, description="`next` of the page before")] = "",
@@ -102,8 +103,9 @@ async def incidents(  # noqa: PLR0917 - query parameters, given by name
     except ValueError as error:
         raise problems.FieldProblemError("id", "no id begins so") from error
     wanted = IncidentFilter(
-        status=tuple(status or ()), severity=tuple(severity or ()), kind=tuple(kind or ()), team=team, text=q, ids=ids
-    )
+        status=tuple(status or ()), severity=tuple(severity or ()), kind=tuple(kind or ()), team=team, text=q, ids=ids,
+        assignee=assignee,
+    )  # fmt: skip
     try:
         after = decode_cursor(cursor, sort) if cursor else None
     except CursorError as error:

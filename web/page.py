@@ -60,7 +60,7 @@ def _load() -> dict[str, File]:
 _FILES: Final = _load()
 
 
-@get(["/", "/incidents/{_id:uuid}", "/silences", "/tables"], include_in_schema=False)
+@get(["/", "/incidents/{_id:uuid}", "/silences", "/jobs", "/tables"], include_in_schema=False)
 async def index(request: Request[Any, Any, Any]) -> Response[bytes]:
     """The page; it finds its view from the address."""
     return _answer(request, "index.html")

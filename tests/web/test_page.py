@@ -1,3 +1,4 @@
+import os
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -153,7 +154,13 @@ async def test_it_fits_a_phone(browser: Browser, url: str, conn: "Conn") -> None
     for path in ("/", f"/incidents/{incident}", "/tables"):
         await page.goto(path)
         await expect(page.locator("main")).not_to_contain_text("Loading")
-        assert await page.evaluate("document.documentElement.scrollWidth") <= 360, path
+        if folder := os.environ.get("PICTURES"):
+            await page.screenshot(path=f"{folder}/phone{path.replace('/', '-')[:12]}.png")
+        wide = await page.evaluate(
+            "[...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > 361)"
+            ".map(e => `${e.tagName}.${e.className}#${e.id}`).slice(0, 12)"
+        )
+        assert await page.evaluate("document.documentElement.scrollWidth") <= 360, (path, wide)
     await context.close()
 
 

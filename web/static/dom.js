@@ -55,11 +55,41 @@ export function age(iso, from = null) {
   return node;
 }
 
+// A time to come that keeps saying how far off it is.
+export function until(iso) {
+  const node = el("time", { datetime: iso, title: time(iso), class: "until", dataset: { until: iso } });
+  node.textContent = ahead(iso);
+  return node;
+}
+
+const ahead = (iso) => (Date.parse(iso) > Date.now() ? `in ${duration((Date.parse(iso) - Date.now()) / 1000)}` : "now");
+
 export function tick(root = document) {
+  for (const node of root.querySelectorAll("[data-until]")) node.textContent = ahead(node.dataset.until);
   for (const node of root.querySelectorAll("[data-age]")) {
     const text = since(node.dataset.age);
     if (node.textContent !== text) node.textContent = text;
   }
+}
+
+// A button that is drawn anew while it is pressed would never be clicked, so drawing waits until it is let go.
+let pressed = false;
+const waiting = new Map();
+addEventListener("pointerdown", () => { pressed = true; }, true);
+for (const name of ["pointerup", "pointercancel", "dragend"]) {
+  addEventListener(name, () => {
+    pressed = false;
+    setTimeout(() => { const draws = [...waiting]; waiting.clear(); for (const [root, draw] of draws) redrawn(root, draw); });
+  }, true);
+}
+
+// Draws anew and gives the focus back to what had it, known by its data-focus.
+export function redrawn(root, draw) {
+  if (pressed) { waiting.set(root, draw); return; }
+  const focused = document.activeElement;
+  const key = root.contains(focused) ? focused.dataset.focus : null;
+  draw();
+  if (key) root.querySelector(`[data-focus="${CSS.escape(key)}"]`)?.focus({ preventScroll: true });
 }
 
 export const badge = (kind, value) => el("span", { class: `badge ${kind}`, dataset: { value } }, words(value));

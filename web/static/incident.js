@@ -1,40 +1,35 @@
-// One incident: what it is, its alerts, what happened, who was told.
-import { el, age, badge, compact, empty, labels, number, outside, time, words } from "/static/dom.js";
+// One incident: what it is and can be done to it, its alerts, what happened, who was told and who is next.
+import { el, age, badge, compact, empty, labels, number, outside, redrawn, time, until, words } from "/static/dom.js";
 import { ask } from "/static/feed.js";
+import { ACTIONS, buttons, perform, redact } from "/static/actions.js";
+import { mayAct } from "/static/session.js";
 import { written } from "/static/silences.js";
 import { Story } from "/static/story.js";
-
-const EVENTS = {
-  opened: "Opened", reopened: "Reopened", resolved: "Resolved", acknowledged: "Acknowledged", merged: "Merged",
-  severity: "Severity changed", "notice made": "Notice queued", "notice sent": "Notice delivered",
-  "notice failed": "Notice failed",
-};
-const END = Number.MAX_SAFE_INTEGER;
-const PAGE = 100;
+import { Timeline } from "/static/timeline.js";
 
 export class Incident {
-  constructor(id) {
+  constructor(id, go) {
     this.id = id;
-    this.entries = [];
+    this.go = go;
     this.opened = new Set();
     this.stories = new Map();
+    this.timeline = new Timeline(id, { known: () => this.wordsOfAlerts(), done: (item, detail, anew) => this.took(detail, anew) });
+    this.head = el("div");
+    this.said = el("p", { class: "said wrong", role: "alert" });
+    this.side = el("div");
+    this.people = el("div");
     this.node = el("div", { class: "view incident-view" }, el("p", { class: "loading" }, "Loading…"));
     this.load();
   }
 
-  async load() {
+  async load(anew = false) {
     this.asking?.abort();
     const asking = this.asking = new AbortController();
     try {
-      const last = this.entries.at(-1)?.seq;
-      const path = `/api/v1/incidents/${this.id}`;
-      const [detail, added] = await Promise.all([
-        ask(path, asking.signal),
-        ask(`${path}/timeline?limit=${PAGE}&${last ? `after=${last}` : `before=${END}`}`, asking.signal),
+      const [detail] = await Promise.all([
+        ask(`/api/v1/incidents/${this.id}`, asking.signal), this.timeline.load(asking.signal, anew),
       ]);
       this.detail = detail;
-      if (!last) this.earlier = added.length === PAGE;
-      this.entries.push(...added);
       this.draw();
     } catch (error) {
       if (error.name === "AbortError") return;
@@ -43,11 +38,35 @@ export class Incident {
     }
   }
 
-  async loadEarlier() {
-    const before = await ask(`/api/v1/incidents/${this.id}/timeline?limit=${PAGE}&before=${this.entries[0].seq}`);
-    this.earlier = before.length === PAGE;
-    this.entries.unshift(...before);
-    this.draw();
+  // A new state, as the gateway answered it.
+  took(detail, anew = false) {
+    if (detail?.incident?.id === this.id) { this.detail = detail; this.draw(); }
+    this.load(anew);
+  }
+
+  keys() {
+    const keys = { u: ["All incidents", () => this.go("/")] };
+    if (!mayAct()) return keys;
+    const all = Object.entries(ACTIONS).map(([name, action]) => [action.key, [action.label, () => this.act(name)]]);
+    return { ...keys, ...Object.fromEntries(all), c: ["Comment", () => this.timeline.text.focus()] };
+  }
+
+  act(name) {
+    if (!this.detail) return;
+    if (name === "comment") { this.timeline.text.focus(); return; }
+    perform(name, [this.item], {
+      done: (item, detail) => this.took(detail), said: (text) => { this.said.textContent = text; },
+    });
+  }
+
+  // The incident with what actions ask of it.
+  get item() {
+    const { incident, labels: own, snoozed_until } = this.detail;
+    return { ...incident, labels: own, snoozed_until };
+  }
+
+  wordsOfAlerts() {
+    return new Map((this.detail?.alerts || []).map((alert) => [alert.identity, alert.summary || alert.labels.alertname]));
   }
 
   refresh() {
@@ -68,14 +87,18 @@ export class Incident {
   draw() {
     const { incident, alerts, notices } = this.detail;
     document.title = `${incident.title} · Incidents`;
-    this.node.replaceChildren(back(), this.head(incident),
-      el("div", { class: "columns" },
-        el("div", {}, this.alerts(incident, alerts), this.notices(notices)),
-        this.timeline()));
+    if (!this.head.isConnected) {
+      this.node.replaceChildren(back(), this.head, el("div", { class: "columns" }, this.side, el("div", {}, this.people, this.timeline.node)));
+    }
+    redrawn(this.head, () => this.head.replaceChildren(this.summary(incident)));
+    redrawn(this.side, () => this.side.replaceChildren(...[this.children(), this.alerts(incident, alerts), this.notices(notices)].filter(Boolean)));
+    redrawn(this.people, () => this.people.replaceChildren(...[escalation(this.detail.escalation)].filter(Boolean)));
+    this.timeline.draw();
   }
 
-  head(incident) {
+  summary(incident) {
     const facts = [
+      ["Assignee", incident.assignee || "nobody"],
       ["Kind", words(incident.kind)],
       ["Team", incident.team],
       ["Alerts firing", `${number(incident.firing)} of ${number(incident.alerts)}`],
@@ -84,14 +107,51 @@ export class Incident {
       incident.resolved_at ? ["Open for", age(incident.created_at, incident.resolved_at)] : ["Last change", [age(incident.updated_at), " ago"]],
       ["Receiver", incident.receiver || "none"],
     ];
+    if (this.detail.snoozed_until) facts.push(["Snoozed", until(this.detail.snoozed_until)]);
+    if (this.detail.acknowledged_by) facts.push(["Acknowledged by", this.detail.acknowledged_by]);
+    if (this.detail.resolved_by) facts.push(["Resolved by", this.detail.resolved_by]);
+    if (this.detail.severity_by === "person") facts.push(["Severity", "set by a person"]);
     if (incident.reopened) facts.push(["Reopened", `${incident.reopened}×`]);
     if (incident.predecessor_id) facts.push(["Before it", el("a", { href: `/incidents/${incident.predecessor_id}`, "data-link": true }, "earlier incident")]);
+    if (incident.parent_id) facts.push(["Under", el("a", { href: `/incidents/${incident.parent_id}`, "data-link": true }, this.detail.parent?.title || "another incident")]);
+    const links = this.detail.links || [];
     return el("header", { class: "head", dataset: { severity: incident.severity } },
-      el("p", { class: "badges" }, badge("severity", incident.severity), badge("status", incident.status)),
+      el("p", { class: "badges" }, badge("severity", incident.severity), badge("status", incident.status),
+        this.detail.snoozed_until ? badge("status", "snoozed") : null,
+        incident.flapping ? badge("status", `flapping ×${number(incident.flapping)}`) : null),
       el("h1", {}, incident.title),
       incident.description && incident.description !== incident.title ? el("p", { class: "description" }, incident.description) : null,
       el("dl", { class: "facts" }, facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)))),
-      labels(incident.group_labels), silenceThese(incident.group_labels));
+      labels({ ...incident.group_labels, ...this.detail.labels }),
+      links.length ? el("p", { class: "links" }, links.map((link) => outside(link.url, link.title))) : null,
+      this.actions(incident), this.said);
+  }
+
+  actions(incident) {
+    if (!mayAct()) return null;
+    return el("div", { class: "actions", role: "group", "aria-label": "Actions" },
+      buttons([this.item], (name) => this.act(name)), silenceThese(incident.group_labels),
+      el("button", { type: "button", class: "quiet", dataset: { focus: "redact" }, onclick: () => this.blackOut(incident) }, "Redact…"));
+  }
+
+  blackOut(incident) {
+    const what = incident.description && incident.description !== incident.title ? "description" : "title";
+    redact(incident, { field: what }, `the ${what}`, (item, detail) => this.took(detail, true));
+  }
+
+  // Incidents that this one speaks for.
+  children() {
+    const children = this.detail.children || [];
+    if (!children.length) return null;
+    return el("section", { class: "panel" }, el("h2", {}, "Speaks for ", el("small", {}, number(children.length))),
+      el("ul", { class: "children" }, children.map((child) => el("li", {},
+        badge("severity", child.severity), badge("status", child.status),
+        el("a", { class: "what", href: `/incidents/${child.id}`, "data-link": true, dataset: { focus: `child:${child.id}` } }, child.title),
+        mayAct() ? el("button", { type: "button", class: "quiet", dataset: { focus: `split:${child.id}` }, "aria-label": `Split ${child.title}`, onclick: () => this.split(child) }, "Split") : null))));
+  }
+
+  split(child) {
+    perform("split", [{ ...child, parent_id: this.id }], { done: () => this.load(), said: (text) => { this.said.textContent = text; } });
   }
 
   why(fingerprint) {
@@ -140,49 +200,29 @@ export class Incident {
           notice.last_reason && notice.state !== "sent" ? ` · ${words(notice.last_reason)}` : ""),
         age(notice.finished_at || notice.created_at)))) : empty("Nobody told yet", "Notices appear when the group's wait is over."));
   }
-
-  timeline() {
-    const known = new Map(this.detail.alerts.map((alert) => [alert.identity, alert.summary || alert.labels.alertname]));
-    const entries = [...this.entries].reverse();
-    const earlier = this.earlier ? el("button", { type: "button", class: "more", onclick: () => this.loadEarlier().catch(() => {}) }, "Show earlier") : null;
-    return el("section", { class: "panel" }, el("h2", {}, "Timeline"),
-      entries.length ? el("ol", { class: "timeline", reversed: true }, entries.map((entry) => el("li", { dataset: { event: entry.event } },
-        el("p", {}, age(entry.at), el("b", {}, headline(entry))),
-        el("p", { class: "detail" }, story(entry, known))))) : empty("Nothing yet", "What happens is written here."), earlier);
-  }
 }
 
-const sentence = (name) => { const text = words(name); return text.charAt(0).toUpperCase() + text.slice(1); };
-const headline = (entry) => (entry.event === "flapping" ? `Flapping ×${entry.detail.times}` : EVENTS[entry.event] || sentence(entry.event));
-const isIdentity = (value) => /^[0-9a-f]{32}$/.test(value);
-
-// What an entry says, with alerts by their words where they are known.
-function story({ actor, detail }, known) {
-  const parts = [];
-  if (actor && !["system", "stream"].includes(actor)) parts.push(`by ${actor}`);
-  for (const [name, value] of Object.entries(detail)) {
-    if (value === null || value === "") continue;
-    if (isIdentity(value)) {
-      const words = detail.summary || known.get(value);
-      parts.push(words ? words : `alert ${value.slice(0, 8)}`);
-    } else if (name === "summary" && Object.values(detail).some(isIdentity)) continue;
-    else if (name === "before" && "after" in detail) parts.push(`${value} → ${detail.after}`);
-    else if (name === "after" && "before" in detail) continue;
-    else if (name === "to") parts.push(`to ${String(value).replace(/\/0$/, "")}`);
-    else if (name === "predecessor") parts.push("an earlier incident came before it");
-    else if (name === "flapping") parts.push(value);
-    else if (name === "times") parts.push(`${value}×`);
-    else if (name === "by" || name === "why" || name === "reason" || name === "severity") parts.push(name === "by" ? `by ${value}` : words(String(value)));
-    else parts.push(`${words(name)}: ${typeof value === "object" ? JSON.stringify(value) : value}`);
-  }
-  return parts.join(" · ");
+// Who is told next, and when, if nobody acknowledges.
+const HALTED = {
+  stopped: "It is stopped: somebody acknowledged, snoozed or merged it.", done: "Everybody was told.", ended: "It is over.",
+};
+function escalation(state) {
+  if (!state) return null;
+  const next = state.next_targets.join(", ");
+  const round = state.round > 1 ? `, round ${number(state.round)}` : "";
+  return el("section", { class: "panel escalation" }, el("h2", {}, "Escalation ", el("small", {}, state.policy)),
+    el("p", {}, ...(state.next_at && state.state === "running"
+      ? [`Step ${number(state.step)}${round}: `, el("b", {}, next || "nobody"), " is told ", until(state.next_at), " unless somebody acknowledges."]
+      : [HALTED[state.state] || "Nobody else is told."])),
+    state.held ? el("p", { class: "why" }, `Held: ${words(state.held)}`) : null,
+    state.told.length ? el("p", { class: "why" }, `Told: ${state.told.join(", ")}`) : null);
 }
 
 // The form of silences, filled in with the group's labels.
 function silenceThese(pairs) {
   const matchers = Object.entries(pairs).filter(([, value]) => value).sort().map(([name, value]) => written({ name, op: "=", value }));
   if (!matchers.length) return null;
-  return el("p", { class: "links" }, el("a", { href: `/silences?matchers=${encodeURIComponent(matchers.join(", "))}`, "data-link": true }, "Silence these alerts"));
+  return el("a", { class: "plain", dataset: { focus: "silence" }, href: `/silences?matchers=${encodeURIComponent(matchers.join(", "))}`, "data-link": true }, "Silence these alerts");
 }
 
 const back = () => el("p", { class: "back" }, el("a", { href: "/", "data-link": true }, "← All incidents"));

@@ -1,6 +1,9 @@
-// The list of incidents: filters, search, live rows.
-import { el, age, badge, compact, empty, number, words } from "/static/dom.js";
+// The list of incidents: filters, search, live rows, and what is done to those that are selected.
+import { el, age, badge, compact, empty, number, redrawn, words } from "/static/dom.js";
 import { ask } from "/static/feed.js";
+import { openByHand } from "/static/actions.js";
+import { Selection } from "/static/selection.js";
+import { mayAct, myName } from "/static/session.js";
 
 const SEVERITIES = ["critical", "error", "warning", "info", "unknown"];
 const STATUSES = { active: ["open", "acknowledged"], resolved: ["resolved", "merged"], all: [] };
@@ -16,25 +19,30 @@ export class Incidents {
     this.go = go;
     this.items = new Map();
     this.order = [];
+    this.selection = new Selection({ items: this.items, done: (item) => this.changed([item]), drawn: () => this.draw() });
     const query = new URLSearchParams(location.search);
     this.wanted = {
       show: query.get("show") in STATUSES ? query.get("show") : "active",
       severity: new Set(query.getAll("severity").filter((value) => SEVERITIES.includes(value))),
       kind: KINDS.includes(query.get("kind")) ? query.get("kind") : "",
       q: query.get("q") || "",
+      mine: query.has("assignee") && query.get("assignee") === myName(),
       sort: query.get("sort") in SORTS ? query.get("sort") : "severity",
     };
     this.body = el("tbody");
     this.table = el("table", { class: "incidents" },
       el("caption", { class: "hidden" }, "Incidents"),
       el("thead", {}, el("tr", {},
+        mayAct() ? el("th", { scope: "col", class: "pick" }, this.selection.all(() => this.order)) : null,
         ["Severity", "Incident", "Kind", "Status"].map((name) => el("th", { scope: "col", class: name.toLowerCase() }, name)),
         ["Alerts", "Events", "Age"].map((name) => el("th", { scope: "col", class: "number" }, name)))),
       this.body);
     this.none = el("div");
     this.more = el("button", { type: "button", class: "more", hidden: true, onclick: () => this.load(true) }, "Show more");
     this.count = el("p", { class: "count", role: "status" });
-    this.node = el("div", { class: "view" }, chart.node, this.filters(), this.count, this.table, this.none, this.more);
+    const open = mayAct() ? el("button", { type: "button", class: "plain", title: "Open an incident by hand (n)", onclick: () => this.openByHand() }, "New incident") : null;
+    this.node = el("div", { class: "view" }, chart.node, this.filters(),
+      el("div", { class: "over" }, this.count, open), this.selection.bar, this.table, this.none, this.more);
     this.load();
   }
 
@@ -58,7 +66,16 @@ export class Incidents {
       select("Status", { active: "Active", resolved: "Resolved", all: "All" }, this.wanted.show, (show) => this.want({ show })),
       select("Kind", { "": "Every kind", ...Object.fromEntries(KINDS.map((kind) => [kind, words(kind)])) }, this.wanted.kind, (kind) => this.want({ kind })),
       select("Order", SORTS, this.wanted.sort, (sort) => this.want({ sort })),
-      el("div", { class: "chips", role: "group", "aria-label": "Severity" }, this.chips));
+      el("div", { class: "chips", role: "group", "aria-label": "Severity" }, this.chips), this.mine());
+  }
+
+  // Only what one works on; for whoever has a name.
+  mine() {
+    if (!myName()) return null;
+    return el("button", { type: "button", class: "chip", "aria-pressed": String(this.wanted.mine), onclick: (event) => {
+      event.currentTarget.setAttribute("aria-pressed", String(!this.wanted.mine));
+      this.want({ mine: !this.wanted.mine });
+    } }, "mine");
   }
 
   want(change) {
@@ -78,6 +95,7 @@ export class Incidents {
     for (const status of STATUSES[this.wanted.show]) query.append("status", status);
     for (const severity of this.wanted.severity) query.append("severity", severity);
     if (this.wanted.kind) query.set("kind", this.wanted.kind);
+    if (this.wanted.mine) query.set("assignee", myName());
     if (this.wanted.q) query.set("q", this.wanted.q);
     query.set("sort", this.wanted.sort);
     return query;
@@ -129,8 +147,9 @@ export class Incidents {
   }
 
   fits(item) {
-    const { show, severity, kind } = this.wanted;
-    return (!STATUSES[show].length || STATUSES[show].includes(item.status))
+    const { show, severity, kind, mine } = this.wanted;
+    return (!mine || item.assignee === myName())
+      && (!STATUSES[show].length || STATUSES[show].includes(item.status))
       && (!severity.size || severity.has(item.severity)) && (!kind || kind === item.kind);
   }
 
@@ -148,14 +167,43 @@ export class Incidents {
     }
   }
 
+  openByHand() { openByHand(KINDS, this.go); }
+
+  // The row that the keys are about: the one that has the focus.
+  get current() { return document.activeElement?.closest?.("table.incidents tr[data-id]")?.dataset.id; }
+
+  keys() {
+    const keys = {
+      j: ["Next incident", () => this.step(1)], k: ["Previous incident", () => this.step(-1)],
+    };
+    if (!mayAct()) return keys;
+    return {
+      ...keys,
+      x: ["Select", () => { if (this.current) this.selection.toggle(this.current); }],
+      n: ["Open an incident by hand", () => this.openByHand()],
+      ...this.selection.keys(() => this.current),
+      Escape: ["Select nothing", () => this.selection.clear()],
+    };
+  }
+
+  step(by) {
+    const at = this.order.indexOf(this.current);
+    const next = at < 0 ? Math.min(this.cursor ?? 0, this.order.length - 1) : Math.min(this.order.length - 1, Math.max(0, at + by));
+    const row = this.body.children[next];
+    if (!row) return;
+    row.querySelector("td.incident a").focus();
+    row.scrollIntoView({ block: "nearest" });
+  }
+
   reset() { this.refresh(); }
   away() { if (!this.failed) this.draw(); }
   every15() { this.refresh(); }
 
   draw() {
-    const focused = document.activeElement?.closest?.("tr")?.dataset.id;
-    this.body.replaceChildren(...this.order.map((id) => this.row(this.items.get(id))));
-    if (focused) this.body.querySelector(`tr[data-id="${focused}"] a`)?.focus();
+    const at = this.body.contains(document.activeElement) ? [...this.body.children].indexOf(document.activeElement.closest("tr")) : -1;
+    redrawn(this.body, () => this.body.replaceChildren(...this.order.map((id) => this.row(this.items.get(id)))));
+    if (at >= 0) this.cursor = at;
+    this.selection.draw(this.order);
     this.flash = null;
     this.table.hidden = !this.order.length;
     this.more.hidden = !this.next;
@@ -164,9 +212,9 @@ export class Incidents {
   }
 
   reason() {
-    const { q, severity, kind, show } = this.wanted;
+    const { q, severity, kind, show, mine } = this.wanted;
     if (this.failed) return empty("Incidents cannot be shown right now", `${this.failed.message} This page keeps trying.`);
-    if (q || severity.size || kind) return empty("Nothing matches these filters", "Take a word or a filter away to see more.");
+    if (q || severity.size || kind || mine) return empty("Nothing matches these filters", "Take a word or a filter away to see more.");
     if (show === "active") return empty("All quiet", "No incident is open. New ones appear here by themselves.");
     return empty("Nothing yet", "Incidents appear here as soon as the first alert arrives.");
   }
@@ -177,18 +225,29 @@ export class Incidents {
     const changing = this.flash?.has(item.id);
     return el("tr", {
       dataset: { id: item.id, severity: item.severity, status: item.status }, class: changing ? "flash" : null,
-      onclick: (event) => { if (!event.target.closest("a") && !String(getSelection())) this.go(path); },
+      onclick: (event) => { if (!event.target.closest("a, .pick") && !String(getSelection())) this.go(path); },
     },
+    mayAct() ? el("td", { class: "pick" }, this.selection.box(item, () => this.order)) : null,
     el("td", { class: "severity" }, badge("severity", item.severity)),
     el("td", { class: "incident" },
-      el("a", { href: path, "data-link": true }, item.title),
+      el("a", { href: path, "data-link": true, dataset: { focus: `row:${item.id}` } }, item.title),
       el("small", {}, hint)),
     el("td", { class: "kind" }, words(item.kind)),
-    el("td", { class: "status" }, badge("status", item.status), item.reopened ? el("small", {}, ` reopened ${item.reopened}×`) : null),
+    el("td", { class: "status" }, badge("status", item.status), standing(item)),
     el("td", { class: "number alerts", "data-name": "alerts" }, el("b", {}, number(item.firing)), item.alerts > item.firing ? el("small", {}, ` / ${number(item.alerts)}`) : null),
     el("td", { class: "number events", "data-name": "events" }, compact(item.events)),
     el("td", { class: "number" }, age(item.created_at, item.resolved_at)));
   }
+}
+
+// What else there is to know of where it stands.
+function standing(item) {
+  const said = [];
+  if (item.snoozed_until) said.push("snoozed");
+  if (item.flapping) said.push(`flapping ×${item.flapping}`);
+  if (item.reopened) said.push(`reopened ${item.reopened}×`);
+  if (item.assignee) said.push(item.assignee);
+  return said.length ? el("small", {}, ` ${said.join(" · ")}`) : null;
 }
 
 function select(name, options, chosen, choose) {

@@ -1,11 +1,14 @@
-// The page: which view is shown, the connection's state, and what the stream says.
+// The page: which view is shown, the connection's state, the keys, and what the stream says.
 import { compact, number, tick } from "/static/dom.js";
 import { follow } from "/static/feed.js";
 import { Chart } from "/static/chart.js";
 import { Incidents } from "/static/incidents.js";
 import { Incident } from "/static/incident.js";
 import { Silences } from "/static/silences.js";
+import { Jobs } from "/static/jobs.js";
 import { Tables } from "/static/tables.js";
+import { listen, showKeys } from "/static/keys.js";
+import { loadSession, whoButton } from "/static/session.js";
 
 const STATES = {
   live: "Live", connecting: "Reconnecting", away: "Database away",
@@ -28,14 +31,15 @@ function go(path) {
 function show(moved) {
   const [, name, id] = location.pathname.split("/");
   document.title = "Incidents";
-  if (name === "incidents" && id) view = new Incident(id);
+  if (name === "incidents" && id) view = new Incident(id, go);
   else if (name === "silences") view = new Silences();
+  else if (name === "jobs") view = new Jobs();
   else if (name === "tables") view = new Tables();
   else view = new Incidents(chart, go);
   main.replaceChildren(view.node);
   if (lastSample) view.sample(lastSample);
   for (const link of document.querySelectorAll("nav [data-view]")) {
-    if (link.dataset.view === (["silences", "tables"].includes(name) ? name : "incidents")) link.setAttribute("aria-current", "page");
+    if (link.dataset.view === (["silences", "jobs", "tables"].includes(name) ? name : "incidents")) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
   if (moved) { scrollTo(0, 0); main.focus({ preventScroll: true }); }
@@ -60,9 +64,10 @@ function status() {
   if (said.textContent !== text) { said.textContent = text; connection.title = text; }
 }
 
-follow({
+const begin = () => follow({
   state(name) { link = name; status(); },
   hello({ history: points, sample }) {
+    if (!entered) enter();
     chart.reset(points);
     if (sample) said(sample);
   },
@@ -85,13 +90,25 @@ document.addEventListener("click", (event) => {
   event.preventDefault();
   go(link.getAttribute("href"));
 });
-document.addEventListener("keydown", (event) => {
-  if (event.key === "/" && !event.target.closest("input, select, textarea")) {
-    const search = document.getElementById("search");
-    if (search) { event.preventDefault(); search.focus(); }
-  }
-});
+const keys = {
+  "/": ["Search", () => document.getElementById("search")?.focus()],
+  "?": ["These keys", () => showKeys(keys, view?.keys?.() || {})],
+};
+listen(keys, () => view?.keys?.() || {});
+document.getElementById("keys").addEventListener("click", () => keys["?"][1]());
+
+let entered = false;
+async function enter() {
+  try { await loadSession(); } catch { return; }
+  entered = true;
+  drawWho();
+  show(false);
+}
+
+function drawWho() { document.getElementById("who").replaceChildren(whoButton(() => { drawWho(); show(false); })); }
 addEventListener("popstate", () => show(true));
 setInterval(tick, 1000);
 setInterval(() => { if (!document.hidden) view.every15(); }, 15000);
-show(false);
+await enter();
+if (!entered) show(false);
+begin();

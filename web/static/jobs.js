@@ -1,0 +1,116 @@
+// Jobs: when each runs next, how the last run went, all runs with their logs, and running, pausing and cancelling.
+import { el, age, badge, duration, empty, number, redrawn, time, until, words } from "/static/dom.js";
+import { ask, onceKey } from "/static/feed.js";
+import { mayAct } from "/static/session.js";
+
+const PATH = "/api/v1/jobs";
+const RUNS = "/api/v1/job-runs";
+const LIVE = ["due", "running"];
+
+export class Jobs {
+  constructor() {
+    this.opened = new Map();
+    this.logs = new Map();
+    this.said = new Map();
+    this.list = el("section", { class: "panel" }, el("p", { class: "loading" }, "Loading…"));
+    this.work = el("div");
+    this.node = el("div", { class: "view" }, this.list, this.work);
+    this.load();
+  }
+
+  async load() {
+    try {
+      const [jobs, work] = await Promise.all([ask(PATH), ask(`${RUNS}?limit=50`)]);
+      this.jobs = jobs;
+      this.asked = work.items.filter((run) => !run.job);
+      await Promise.all([...this.opened.keys()].map((name) => this.loadRuns(name)));
+      this.failed = null;
+    } catch (error) { this.failed = error; }
+    this.draw();
+  }
+
+  async loadRuns(name) { this.opened.set(name, (await ask(`${PATH}/${encodeURIComponent(name)}`)).runs); }
+
+  changed() {}
+  // What runs is looked at again every few seconds.
+  sample() {
+    this.beat = (this.beat || 0) + 1;
+    const live = [...(this.jobs || []).map((job) => job.last), ...(this.asked || [])].some((run) => run && LIVE.includes(run.state));
+    if (live && this.beat % 2 === 0 && !document.hidden) this.load();
+  }
+  reset() { this.load(); }
+  away() {}
+  every15() { this.load(); }
+
+  draw() {
+    if (this.failed) {
+      this.list.replaceChildren(empty("Jobs cannot be shown right now", `${this.failed.message} This page keeps trying.`));
+      return;
+    }
+    redrawn(this.list, () => this.list.replaceChildren(el("h2", {}, "Jobs ", el("small", {}, number(this.jobs.length))),
+      this.jobs.length ? el("ul", { class: "jobs" }, this.jobs.map((job) => this.job(job))) : empty("No jobs", "The rules file and the API make them.")));
+    redrawn(this.work, () => this.work.replaceChildren(...(this.asked.length ? [el("section", { class: "panel" }, el("h2", {}, "Background work"),
+      el("ul", { class: "runs" }, this.asked.map((run) => this.run(run))))] : [])));
+  }
+
+  job(job) {
+    const path = `${PATH}/${encodeURIComponent(job.name)}`;
+    const runs = this.opened.get(job.name);
+    const next = job.paused ? `paused${job.paused_by ? ` by ${job.paused_by}` : ""}` : job.next_at ? ["next ", until(job.next_at)] : "runs when asked";
+    return el("li", { dataset: { job: job.name } },
+      el("div", { class: "job" },
+        el("div", { class: "what" }, el("b", {}, job.name), " ", el("small", {}, words(job.action)),
+          el("p", {}, job.schedule ? el("code", {}, job.schedule) : null, job.schedule ? ` ${job.zone} · ` : "", next,
+            job.last ? [" · last ", badge("task", job.last.state), " ", age(job.last.finished_at || job.last.started_at || job.last.created_at), " ago"] : " · never ran")),
+        mayAct() ? el("div", { class: "actions" },
+          button("Run now", `run:${job.name}`, () => this.change(job.name, `${path}/run`)),
+          job.paused ? button("Resume", `pause:${job.name}`, () => this.change(job.name, `${path}/resume`))
+            : job.schedule ? button("Pause", `pause:${job.name}`, () => this.change(job.name, `${path}/pause`)) : null) : null),
+      el("p", { class: "wrong", role: "alert" }, this.said.get(job.name) || ""),
+      el("details", { open: Boolean(runs), ontoggle: (event) => this.toggle(job.name, event.target.open) },
+        el("summary", { dataset: { focus: `runs:${job.name}` } }, "Runs"),
+        runs ? el("ul", { class: "runs" }, runs.length ? runs.map((run) => this.run(run)) : el("li", {}, "It never ran.")) : null));
+  }
+
+  run(run) {
+    const log = this.logs.get(run.id);
+    const facts = [run.slot_at ? `slot of ${time(run.slot_at)}` : `asked for by ${run.asked_by}`];
+    if (run.seconds !== null) facts.push(run.seconds < 60 ? `${run.seconds.toFixed(1)} s` : duration(run.seconds));
+    if (run.attempt > 1) facts.push(`attempt ${run.attempt} of ${run.max_attempts}`);
+    if (run.deaths) facts.push(`its worker died ${run.deaths}×`);
+    if (run.missed > 1) facts.push(`for ${run.missed} missed slots`);
+    if (run.error) facts.push(run.error);
+    return el("li", {},
+      badge("task", run.state), run.job ? null : el("b", {}, words(run.action)), el("span", { class: "what" }, facts.join(" · ")),
+      run.total ? el("progress", { max: run.total, value: run.done, "aria-label": `${number(run.done)} of ${number(run.total)}` }) : null,
+      age(run.created_at),
+      run.action === "export" && run.state === "succeeded" ? el("a", { href: `${RUNS}/${run.id}/file`, download: true }, "Download") : null,
+      button("Log", `log:${run.id}`, () => this.log(run.id), "quiet"),
+      mayAct() && LIVE.includes(run.state) ? button("Cancel", `cancel:${run.id}`, () => this.change(run.job || run.id, `${RUNS}/${run.id}/cancel`), "quiet") : null,
+      run.job ? null : el("p", { class: "wrong", role: "alert" }, this.said.get(run.id) || ""),
+      log ? el("pre", {}, log.map((line) => `${time(line.at)}  ${line.line}`).join("\n") || "It said nothing.") : null);
+  }
+
+  async toggle(name, open) {
+    if (open === this.opened.has(name)) return;
+    if (!open) { this.opened.delete(name); return; }
+    try { await this.loadRuns(name); } catch (error) { this.said.set(name, error.message); }
+    this.draw();
+  }
+
+  async log(id) {
+    if (this.logs.has(id)) this.logs.delete(id);
+    else {
+      try { this.logs.set(id, (await ask(`${RUNS}/${id}`)).log); } catch (error) { this.logs.set(id, [{ at: new Date().toISOString(), line: error.message }]); }
+    }
+    this.draw();
+  }
+
+  async change(about, path) {
+    this.said.delete(about);
+    try { await ask(path, null, { method: "POST", headers: onceKey() }); } catch (error) { this.said.set(about, error.message); }
+    this.load();
+  }
+}
+
+const button = (text, focus, onclick, kind = null) => el("button", { type: "button", class: kind, dataset: { focus }, onclick }, text);

@@ -1,0 +1,34 @@
+// The keyboard: what each key does in the view that is shown, and the list of them.
+import { el } from "/static/dom.js";
+
+const TYPING = "input:not([type=checkbox]):not([type=radio]), select, textarea, dialog, [contenteditable]";
+
+// `everywhere` and what `view()` gives map a key to [what it does, how].
+export function listen(everywhere, view) {
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || document.querySelector("dialog[open]")) return;
+    const typing = event.target.closest?.(TYPING);
+    if (typing) {
+      if (event.key === "Escape") typing.blur();
+      return;
+    }
+    const found = { ...everywhere, ...view() }[event.key];
+    if (!found) return;
+    event.preventDefault();
+    found[1]();
+  });
+}
+
+export function showKeys(everywhere, here) {
+  const rows = Object.entries({ ...here, ...everywhere });
+  const close = el("button", { type: "submit", class: "primary" }, "Close");
+  const dialog = el("dialog", { "aria-labelledby": "keys-title", class: "keys" },
+    el("form", { method: "dialog" }, el("h2", { id: "keys-title" }, "Keys"),
+      el("dl", {}, rows.map(([key, [text]]) => el("div", {}, el("dt", {}, el("kbd", {}, key)), el("dd", {}, text)))),
+      el("p", { class: "buttons" }, close)));
+  const before = document.activeElement;
+  dialog.addEventListener("close", () => { dialog.remove(); before?.focus?.({ preventScroll: true }); });
+  document.body.append(dialog);
+  dialog.showModal();
+  close.focus();
+}
