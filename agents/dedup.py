@@ -30,6 +30,7 @@ class DedupLogic:
         self.row_interval = timedelta(seconds=settings.row_interval)
         self.recent_window = timedelta(seconds=settings.recent_window)
         self.strict = settings.alertmanager_mode == "on"
+        self.flap_window = settings.flaps_within
 
     async def prepare(self, records: Sequence[AlertsRecord]) -> None:
         """Fetch the configuration versions that the records name."""

@@ -179,8 +179,9 @@ class DedupWork:
             lasts = self.logic.configs[self._config_version].resolve_timeout
             alert = alert if lasts is None else msgspec.structs.replace(alert, ends_at=accepted_at + lasts)
         decided = dedup.decide(
-            known, alert, now=self._now, accepted_at=accepted_at, offset=offset, strict=self.logic.strict
-        )
+            known, alert, now=self._now, accepted_at=accepted_at, offset=offset, strict=self.logic.strict,
+            flap_window=self.logic.flap_window,
+        )  # fmt: skip
         self._count(offset, decided.verdict, alert, decided.pulse.occurrence, decided.reason, batch, accepted_at)
         if decided.tell is not None:
             self._changed(offset, index, alert, known, decided, accepted_at)
@@ -340,6 +341,7 @@ class DedupWork:
             reached=self._receivers_of(state) if ref not in state.groups else (),
             again=self._retelling,
             config_version=state.config_version,
+            flaps=pulse.flaps,
         )
         self._told.setdefault(keys.partition_of(ref.group, self.logic.settings.partitions), []).append(told)
 

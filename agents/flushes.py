@@ -1,7 +1,7 @@
 """One group's flush as a whole: who is muted, who is told of what, and the tasks and words for it. Pure."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 import msgspec
@@ -44,6 +44,8 @@ class Setting(NamedTuple):
     """Silences and inhibition, asked for members one by one."""
     closed_by: tuple[str, ...] = ()
     """Names of the time intervals that mute the whole route now."""
+    flap_window: timedelta = timedelta(0)
+    """An alert that fires within this after its end flaps; 0: none does."""
 
 
 class Made(NamedTuple):
@@ -72,6 +74,7 @@ def flush(key: str, group: GroupState, members: Sequence[Member], setting: Setti
     done = grouping.flush(
         group, shown, setting.route, setting.receiver, now=setting.now, suppressed=said, muted=bool(closed_by),
         strict=setting.strict, former=setting.former, acknowledged=group.acknowledged_at is not None,
+        flap_window=setting.flap_window,
     )  # fmt: skip
     if group.written_off:
         done = _firing_on(done, members, setting)
@@ -128,14 +131,16 @@ def _told(
         waiting[target] = grouping.pending(
             notice.members, notice.decision, str(task.id), setting.now, strict=setting.strict
         )
-        flapping = [member for member in notice.members if member.flaps]
+        flapping = [member for member in notice.members if member.flaps or member.flapping]
         calm.update(member.identity for member in flapping)
         detail: dict[str, object] = {"to": target, "reason": notice.reason}
         if flapping:
-            detail["flapping"] = f"flapping ×{sum(member.flaps for member in flapping)}"  # noqa: RUF001 - as it is read
+            detail["flapping"] = f"flapping ×{sum(max(member.flaps, member.flapping) for member in flapping)}"  # noqa: RUF001 - as it is read
         events.append(Event("notice made", detail))
         decisions.append(Decision("task made", notice.reason, detail))
-    calmed = [msgspec.structs.replace(one, flaps=0) for one in members if one.identity in calm] if calm else ()
+    calmed = [
+        msgspec.structs.replace(one, flaps=0, told_flapping=one.flapping) for one in members if one.identity in calm
+    ]
     return Made(
         msgspec.structs.replace(after, pending=waiting), done.gone, tuple(calmed), tuple(rows), tuple(tasks),
         tuple(events), tuple(decisions), context,

@@ -28,6 +28,7 @@ def incident(key: str, group: GroupState, partition: int) -> IncidentRow:
         reopened=group.reopened,
         acknowledged_at=group.acknowledged_at,
         resolved_at=group.resolved_at,
+        flapping=group.flapping,
         parent_id=group.handling.parent_id if group.handling is not None else "",
         handling=_handling(group.handling) if group.handling is not None else None,
     )

@@ -27,6 +27,7 @@ class IncidentsLogic:
         self.log_id = log_id
         self.configs = configs
         self.decode = codec.decode_inputs
+        self.flap_window = settings.flaps_within
         self._fetch = fetch
 
     async def prepare(self, records: Sequence[InputsRecord]) -> None:

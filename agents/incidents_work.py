@@ -249,6 +249,7 @@ class IncidentsWork:
                 strict=self._strict,
                 muted_by=lambda member: self._suppression(member, config),
                 closed_by=times.closed_by(config.time_intervals, route, self._now),
+                flap_window=self.logic.flap_window,
             ),
         )
         self.notices += made.notices
@@ -323,7 +324,9 @@ class IncidentsWork:
             return
         members = self.held.members_of(outcome.group)
         receivers = (self._receiver(route), *self._former(group, route))
-        left = grouping.after_outcome(after, members, receivers, now=self._now, strict=self._strict)
+        left = grouping.after_outcome(
+            after, members, receivers, now=self._now, strict=self._strict, flap_window=self.logic.flap_window
+        )
         after = msgspec.structs.replace(left.group, revision=group.revision + 1, updated_at=self._now)
         self.held.put(outcome.group, after)
         self.held.let_go(outcome.group, left.gone)

@@ -126,4 +126,5 @@ def _alert(member: Member, said: AlertBody) -> dict[str, Any]:
         "generatorURL": said.generator_url,
         "fingerprint": member.fingerprint,
     }
-    return {**shown, "flapping": member.flaps} if member.flaps else shown
+    times = max(member.flaps, member.flapping)
+    return {**shown, "flapping": times} if times else shown

@@ -181,6 +181,7 @@ class MemberChange(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     and `index` the item in that record. `accepted_at` is when intake had it.
     `config_version` is that of the rules whose routes led to the alert's present groups.
     `again`: it was told on an earlier log already, which may have been lost unread.
+    `flaps` counts its firings that followed an end within the flap window, one upon the other.
     """
 
     change: Change
@@ -203,6 +204,7 @@ class MemberChange(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     reached: tuple[str, ...] = ()
     again: bool = False
     config_version: int = 0
+    flaps: int = 0
 
 
 class InputBatch(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="inputs"):

@@ -109,6 +109,10 @@ class Settings:
         300, "an alert in Alertmanager's format without endsAt resolves after this", unit="s"
     )
     reopen_window: int = _setting(300, "a firing within this after the end reopens the incident", unit="s")
+    flap_window: int = _setting(
+        600, "an alert that fires within this after its end flaps; what it does is then told ever more rarely; 0 never",
+        unit="s",
+    )  # fmt: skip
     stale_after: int = _setting(
         0, "an incident of which nothing was heard for this long is resolved by timeout; 0 never does that", unit="s"
     )
@@ -202,6 +206,11 @@ class Settings:
     def reopen_within(self) -> timedelta:
         """`reopen_window` as a duration."""
         return timedelta(seconds=self.reopen_window)
+
+    @property
+    def flaps_within(self) -> timedelta:
+        """`flap_window` as a duration; nothing flaps in Alertmanager's mode."""
+        return timedelta(seconds=self.flap_window if self.alertmanager_mode == "off" else 0)
 
 
 def masked(url: str) -> str:

@@ -8,6 +8,7 @@ import msgspec
 from streams.records import Alert, Change, Verdict
 
 LATENESS: Final = timedelta(minutes=10)
+_NEVER: Final = timedelta(0)
 
 
 class Pulse(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag=1):
@@ -18,6 +19,7 @@ class Pulse(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag=1):
     repeats after the state has been dropped. `row_count` is the count that
     Postgres has; `dirty_from` the first offset whose duplicates it has not (-1: none).
     `made_up` says that the sender gave no end, so that it is the resolve timeout's.
+    `flaps` counts firings, this one too, that followed an end within the flap window, one upon the other.
     """
 
     content: bytes
@@ -37,6 +39,7 @@ class Pulse(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag=1):
     dirty_from: int = -1
     by_timeout: bool = False
     made_up: bool = False
+    flaps: int = 0
 
 
 class GroupRef(msgspec.Struct, frozen=True, array_like=True):
@@ -72,8 +75,9 @@ class Decided(msgspec.Struct, frozen=True):
 
 
 def decide(
-    known: Pulse | None, alert: Alert, *, now: datetime, accepted_at: datetime, offset: int, strict: bool = False
-) -> Decided:
+    known: Pulse | None, alert: Alert, *, now: datetime, accepted_at: datetime, offset: int, strict: bool = False,
+    flap_window: timedelta = _NEVER,
+) -> Decided:  # fmt: skip
     """Judge one event against what is known of its alert.
 
     An older firing after a newer end is late, unless the end is longer ago than
@@ -85,15 +89,17 @@ def decide(
     if strict and known.timeout_at is not None and known.timeout_at <= accepted_at:
         known = timed_out(known, due_at=known.timeout_at, now=now, offset=offset) or known
     if known.firing:
-        if alert.firing:
-            return _fired_again(known, alert, now=now, accepted_at=accepted_at, offset=offset, strict=strict)
-        return _ended(known, alert, now=now, accepted_at=accepted_at, offset=offset, strict=strict)
+        judge = _fired_again if alert.firing else _ended
+        return judge(known, alert, now=now, accepted_at=accepted_at, offset=offset, strict=strict)
     if not alert.firing:
         return _ended_again(known, alert, now=now, accepted_at=accepted_at, offset=offset, strict=strict)
     if not strict and _is_late(known, alert, now):
         pulse = _counted(known, now=now, accepted_at=accepted_at, offset=offset)
         return Decided(Verdict.LATE, pulse, None, "fired before an end that is known already")
-    return _began(known, alert, now=now, accepted_at=accepted_at, offset=offset)
+    began = _began(known, alert, now=now, accepted_at=accepted_at, offset=offset)
+    if known.ends_at is not None and accepted_at - known.ends_at < flap_window:
+        return msgspec.structs.replace(began, pulse=msgspec.structs.replace(began.pulse, flaps=known.flaps + 1))
+    return began
 
 
 def merged(known: Pulse | None, alert: Alert, accepted_at: datetime) -> tuple[datetime, datetime | None]:
@@ -267,4 +273,5 @@ def _counted(known: Pulse, *, now: datetime, accepted_at: datetime, offset: int)
         dirty_from=known.dirty_from if known.dirty_from >= 0 else offset,
         by_timeout=known.by_timeout,
         made_up=known.made_up,
+        flaps=known.flaps,
     )

@@ -7,16 +7,19 @@ is left out before the notification log is asked. `strict` is Alertmanager's
 mode: our deliberate differences are off.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
 
+from agents.rules import flapping
 from agents.rules.incident import GroupState, Member, told_as
-from agents.rules.notify_log import Pending, Reason, Told, in_force, told_of, why_notify
+from agents.rules.notify_log import Pending, Reason, Told, in_force, told_name, told_of, why_notify
 from streams.rules_config import Integration, Receiver, Route
 
+_NEVER: Final = timedelta(0)
+_NOBODY: Final[frozenset[str]] = frozenset()
 SWEEP: Final = timedelta(seconds=30)
 """How long an emptied group lives on in Alertmanager's mode, its ticks included (there: until the next sweep)."""
 
@@ -88,20 +91,24 @@ def flush(
     strict: bool = False,
     former: Sequence[Receiver] = (),
     acknowledged: bool = False,
+    flap_window: timedelta = _NEVER,
 ) -> Flush:
     """Decide, for each integration, whether it is told now.
 
     `suppressed` are identities that are inhibited or silenced; `muted` says that
     the route's times mute the whole group. `former` receivers were the group's
     under other rules: they hear of the ends that are owed to them. What is
-    `acknowledged` is told of again only where something is new.
+    `acknowledged` is told of again only where something is new. What flaps is
+    told as `flapping` says.
     """
     if strict and group.pending:
         # There a flush lasts until its notices have ended, and the next tick waits for that.
         later = now + route.group_interval
         return Flush(msgspec.structs.replace(group, held_up=True, next_flush_at=later))
-    repeat = None if acknowledged else route.repeat_interval
-    notices, told = _decide(group, members, repeat, receiver, now, suppressed, muted=muted, strict=strict)
+    held = flapping.damped(members, now, flap_window) if group.flapping and not group.written_off else _NOBODY
+    unsteady = bool(held) and all(member.identity in held for member in members if member.firing)
+    repeat = None if acknowledged or unsteady else route.repeat_interval
+    notices, told = _decide(group, members, repeat, receiver, now, suppressed, muted=muted, strict=strict, damped=held)
     if not muted:
         notices += _owed_to(former, group, members, group.decision + len(notices))
     after = msgspec.structs.replace(
@@ -111,7 +118,7 @@ def flush(
     if strict:
         gone = [] if notices else [member.identity for member in members if not member.firing]
     else:
-        stays = _stays(after, (receiver, *former), notices)
+        stays = _stays(after, (receiver, *former), notices, held)
         gone = [member.identity for member in members if not member.firing and not stays(member)]
     left = len(members) - len(gone)
     return Flush(_emptied(after, left, now, strict=strict), tuple(notices), tuple(gone))
@@ -155,8 +162,9 @@ def heard(
 
 
 def after_outcome(
-    group: GroupState, members: Iterable[Member], receivers: Sequence[Receiver], *, now: datetime, strict: bool = False
-) -> Flush:
+    group: GroupState, members: Iterable[Member], receivers: Sequence[Receiver], *, now: datetime, strict: bool = False,
+    flap_window: timedelta = _NEVER,
+) -> Flush:  # fmt: skip
     """Who leaves once the last notice of a flush has ended; a flush that waited for it comes at once (`strict`)."""
     if group.pending:
         return Flush(group)
@@ -165,7 +173,7 @@ def after_outcome(
     if strict:
         gone = [] if group.failed else [member.identity for member in ended]
     else:
-        stays = _stays(group, receivers, ())
+        stays = _stays(group, receivers, (), flapping.damped(held, now, flap_window) if group.flapping else _NOBODY)
         gone = [member.identity for member in ended if not stays(member)]
     after = _emptied(group, len(held) - len(gone), now, strict=strict)
     if group.held_up and after.next_flush_at is not None:
@@ -183,6 +191,7 @@ def _decide(
     *,
     muted: bool,
     strict: bool,
+    damped: Collection[str],
 ) -> tuple[list[Notice], dict[str, Told]]:
     told, notices = dict(group.told), list[Notice]()
     names = {member.identity: told_as(member, strict=strict) for member in members}
@@ -202,6 +211,8 @@ def _decide(
             continue
         firing = tuple(sorted(names[m.identity] for m in heard_of if m.firing))
         resolved = tuple(sorted(names[m.identity] for m in heard_of if not m.firing))
+        if entry is not None and group.flapping:
+            firing, resolved = _as_told(heard_of, entry, names, damped)
         reason = why_notify(
             entry, firing=firing, resolved=resolved, send_resolved=integration.send_resolved,
             repeat_interval=repeat_interval, now=now,
@@ -213,6 +224,25 @@ def _decide(
         elif reason is not None:
             notices.append(Notice(receiver.name, integration, group.decision + len(notices) + 1, reason, heard_of))
     return notices, told
+
+
+def _as_told(
+    members: Iterable[Member], entry: Told, names: Mapping[str, str], damped: Collection[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What fires and what has ended, where what flaps is as it was told last: if damped, or if it is so again."""
+    firing, resolved = list[str](), list[str]()
+    for member in members:
+        fired, ended = told_name(entry.firing, member.identity), told_name(entry.resolved, member.identity)
+        name = names[member.identity]
+        if not flapping.is_flapping(member) or not (fired or ended or member.identity not in damped):
+            (firing if member.firing else resolved).append(name)
+        elif member.identity in damped:
+            (firing if fired else resolved).append(fired or ended)
+        elif member.firing:
+            firing.append(fired or name)
+        else:
+            resolved.append(ended or told_name(entry.owed, member.identity) or name)
+    return tuple(sorted(firing)), tuple(sorted(resolved))
 
 
 def _is_over(member: Member) -> bool:
@@ -237,9 +267,12 @@ def _owed_to(
                 yield Notice(receiver.name, integration, decision, Reason.ALL_RESOLVED, owed)
 
 
-def _stays(group: GroupState, receivers: Iterable[Receiver], notices: Iterable[Notice]) -> Callable[[Member], bool]:
-    """Whether an ended member is still to be told of: by what was just made, or by what is owed."""
+def _stays(
+    group: GroupState, receivers: Iterable[Receiver], notices: Iterable[Notice], damped: Collection[str]
+) -> Callable[[Member], bool]:
+    """Whether an ended member is still to be told of: by what was just made, for what is owed, later if it flaps."""
     carried = {member.identity for notice in notices for member in notice.members}
+    carried.update(damped)
     owed: set[str] = set()
     for receiver, integration in ((one, each) for one in receivers for each in one.integrations):
         key = integration_key(receiver.name, integration)

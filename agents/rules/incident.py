@@ -37,6 +37,7 @@ class GroupState(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag
     (identity -> by what) and `muted_by` are what the last flush found. `trace` is
     the context of what the next flush tells of, where that is traced. `handling` is None while nobody has
     touched the incident. At `stale_at` it is given up, if nothing is heard of it until then.
+    `flapping` is the most that an alert of the incident has flapped.
     """
 
     team: str
@@ -74,6 +75,7 @@ class GroupState(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag
     trace: str = ""
     handling: Handling | None = None
     stale_at: datetime | None = None
+    flapping: int = 0
 
     @property
     def active(self) -> bool:
@@ -135,6 +137,9 @@ class Member(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag=1):
     seen: int = 0
     flaps: int = 0
     left: bool = False
+    flapping: int = 0
+    told_flapping: int = 0
+    moved_at: datetime | None = None
 
 
 def told_as(member: Member, *, strict: bool = False) -> str:
@@ -296,6 +301,8 @@ def _fired(
     if worst is not group.severity and group.members:
         events.append(Event("severity", {"before": group.severity, "after": worst}))
     after = _moved(group, tuple(firing), worst, group.members + (member is None), now)
+    if change.flaps > after.flapping:
+        after = msgspec.structs.replace(after, flapping=change.flaps)
     joined = Member(
         identity=change.identity,
         fingerprint=change.fingerprint,
@@ -310,8 +317,18 @@ def _fired(
         body=change.body,
         seen=after.revision,
         flaps=flaps,
+        flapping=change.flaps,
+        told_flapping=_told_flapping(member, change.flaps),
+        moved_at=member.moved_at if again and member is not None else now,
     )
     return Applied(after, joined, tuple(events))
+
+
+def _told_flapping(member: Member | None, refirings: int) -> int:
+    """How many refirings of the episode were told of; of a new member up to the milestone (a power of two) before."""
+    if member is not None and member.flapping <= refirings and member.flapping:
+        return member.told_flapping
+    return 1 << ((refirings - 1).bit_length() - 1) if refirings > 1 else 0
 
 
 def _joined_ended(
@@ -356,7 +373,7 @@ def _joined_ended(
 def _resolved(group: GroupState, member: Member, change: MemberChange, now: datetime) -> Applied:
     ended = msgspec.structs.replace(
         member, firing=False, revision=change.revision, starts_at=change.starts_at, ends_at=change.ends_at,
-        body=change.body or member.body, seen=group.revision + 1,
+        body=change.body or member.body, seen=group.revision + 1, moved_at=now if member.firing else member.moved_at,
     )  # fmt: skip
     if not member.firing:
         return Applied(_moved(group, group.firing, group.severity, group.members, now), ended, ())

@@ -99,6 +99,11 @@ def why_notify(
     return Reason.REPEAT if repeat_interval is not None and told.at < now - repeat_interval else None
 
 
+def told_name(names: Iterable[str], identity: str) -> str:
+    """Under which name an alert is among these; empty when it is not."""
+    return next((name for name in names if _identity(name) == identity), "")
+
+
 def _not_of(names: Iterable[str], identities: Collection[str]) -> tuple[str, ...]:
     return tuple(name for name in names if _identity(name) not in identities)
 

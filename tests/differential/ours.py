@@ -95,7 +95,7 @@ async def told(folder: Path, scripts: Sequence[Script], *, strict: bool) -> dict
     mode = "on" if strict else "off"
     async with (
         Collector() as collector,
-        running(folder, config(list(scripts), collector.url), alertmanager_mode=mode) as stack,
+        running(folder, config(list(scripts), collector.url), alertmanager_mode=mode, flap_window=0) as stack,
     ):
         url = str(stack.endpoints["http"])
 

@@ -21,7 +21,7 @@ def play(scripts: Sequence[Script], *, strict: bool) -> tuple[dict[str, list[Bat
     """The same, and when each alert ended."""
     ends: dict[Labels, list[float]] = {}
     fires: set[Labels] = set()
-    world = World(config(list(scripts), _URL), alertmanager_mode="on" if strict else "off")
+    world = World(config(list(scripts), _URL), alertmanager_mode="on" if strict else "off", flap_window=0)
     actions: list[tuple[float, Action | None]] = [(one.at, one) for script in scripts for one in script.actions]
     if any(script.reloads for script in scripts):
         actions.append((RELOAD_AT, None))
