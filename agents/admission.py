@@ -17,7 +17,7 @@ from sinks.token_bucket import AWAY, TokenBuckets
 from streams import metrics
 from streams.observe import Health
 from streams.rules_config import ConfigError
-from streams.rules_ours import RateLimit
+from streams.rules_limits import RateLimit
 
 OVER: Final = Reason.OVER_LIMIT
 
@@ -65,8 +65,7 @@ class Admission:
             rules = await self._versions.get(task.config_version)
         except ConfigError:
             return None  # sending says what is wrong
-        ours = rules.config.ours.receivers.get(task.receiver)
-        return ours.rate_limit if ours is not None else None
+        return rules.config.ours.rate_limit(task.receiver)
 
     async def _within(self, receiver: str, limit: RateLimit, tasks: list[Claimed]) -> list[Claimed]:
         waiting = [

@@ -93,8 +93,8 @@ class Rules(msgspec.Struct, frozen=True):
     templates: Templates
 
     def integration(self, receiver: str, index: int) -> Integration | None:
-        """The integration of that index, None where there is none."""
-        found = self.config.receivers.get(receiver)
+        """The integration of that index of a receiver or person, None where there is none."""
+        found = self.config.told_as(receiver)
         return next((one for one in found.integrations if one.index == index), None) if found else None
 
 

@@ -10,6 +10,7 @@ import msgspec
 
 from agents.rules import routing
 from sinks import template_check
+from streams.records import Severity
 from streams.rules_config import ConfigError, Receiver, Route, RulesConfig, load
 from streams.rules_files import Disk
 
@@ -24,7 +25,10 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Way(msgspec.Struct, frozen=True, kw_only=True):
-    """One route that an alert takes. `muted_now` are those of its time intervals that hold notices back now."""
+    """One route that an alert takes. `muted_now` are those of its time intervals that hold notices back now.
+
+    `policy` names the severities of incidents there that have each escalation policy.
+    """
 
     route: str
     receiver: str
@@ -36,6 +40,7 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
     mute_time_intervals: tuple[str, ...]
     active_time_intervals: tuple[str, ...]
     muted_now: list[str]
+    policy: dict[str, list[str]]
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,7 +93,18 @@ def way_of(route: Route, config: RulesConfig, labels: Mapping[str, str], now: da
         mute_time_intervals=route.mute_time_intervals,
         active_time_intervals=active,
         muted_now=muted,
+        policy=_policies(route, config, labels),
     )
+
+
+def _policies(route: Route, config: RulesConfig, labels: Mapping[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for severity in Severity:
+        group = routing.group_labels(route, labels)
+        policy = config.ours.escalations.policy_for(group, route.receiver, severity)
+        if policy is not None:
+            found.setdefault(policy.name, []).append(severity)
+    return found
 
 
 def show(report: Report) -> None:
@@ -109,6 +125,8 @@ def show(report: Report) -> None:
         for what, names in (("muted in", way.mute_time_intervals), ("active in", way.active_time_intervals)):
             if names:
                 click.echo(f"      {what} {', '.join(names)}")
+        for name, severities in way.policy.items():
+            click.echo(f"      escalated by {name} ({', '.join(severities)})")
         if way.muted_now:
             click.echo(f"      muted now by {', '.join(way.muted_now)}")
 
@@ -144,4 +162,6 @@ def _summary(config: RulesConfig) -> dict[str, int]:
         "inhibition rules": len(config.inhibit_rules),
         "time intervals": len(config.time_intervals),
         "template files": len(config.templates),
+        "people": len(config.ours.people),
+        "policies": len(config.ours.escalations.policies),
     }

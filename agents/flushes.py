@@ -66,7 +66,7 @@ class Made(NamedTuple):
 def flush(key: str, group: GroupState, members: Sequence[Member], setting: Setting) -> Made:
     """Flush one group: mute (inhibition, times, silences), then ask the log of each integration."""
     held = {member.identity: by for member in members if (by := setting.muted_by(member))}
-    said = {identity: _by(one) for identity, one in held.items()}
+    said = {identity: in_words(one) for identity, one in held.items()}
     if group.status is IncidentStatus.MERGED:
         said = {member.identity: f"{UNDER} {group.handled.parent_id}" for member in members}
     closed_by = (*setting.closed_by, *_snooze(group))
@@ -147,7 +147,8 @@ def _told(
     )  # fmt: skip
 
 
-def _by(one: Suppression) -> str:
+def in_words(one: Suppression) -> str:
+    """By what something is muted."""
     if one.inhibited_by:
         return f"inhibited by {', '.join(one.inhibited_by)}"
     return f"silenced by {', '.join(one.silenced_by)}"

@@ -1,6 +1,6 @@
 """What a step holds of one partition's groups, members and incidents, and the rows that it leaves of them."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 import msgspec
@@ -16,13 +16,20 @@ from streams.redis_tables import Overlay
 
 
 class GroupOverlay:
-    """Groups as a step sees them: what it changes counts at once, and reaches the partition when it is committed."""
+    """Groups as a step sees them: what it changes counts at once, and reaches the partition when it is committed.
 
-    def __init__(self, partition: InputsPartition, overlay: Overlay, deadlines: StepDeadlines) -> None:
+    Of every group that is put, `follow` sees what its change means for what depends on its incident.
+    """
+
+    def __init__(
+        self, partition: InputsPartition, overlay: Overlay, deadlines: StepDeadlines,
+        follow: Callable[[str, GroupState], GroupState],
+    ) -> None:  # fmt: skip
         self.gone: dict[str, None] = {}
         self._partition = partition
         self._overlay = overlay
         self._deadlines = deadlines
+        self._follow = follow
         self._groups: dict[str, GroupState | None] = {}
         self._members: dict[tuple[str, str], Member | None] = {}
         self._touched: dict[str, set[str]] = {}
@@ -57,6 +64,7 @@ class GroupOverlay:
         """Keep a group; `visible` when its incident has changed for people too."""
         if key in self.gone:
             del self.gone[key]  # it came back within the step
+        group = self._follow(key, group)
         self._groups[key] = group
         arm(self._deadlines, key, group)
         if group.incident_id and visible:

@@ -25,6 +25,7 @@ FLUSH: Final = "flush"
 DROP: Final = "drop"
 SNOOZE: Final = "snooze"
 STALE: Final = "stale"
+ESCALATE: Final = "escalate"
 REMIND: Final = "remind"
 """Of a silence: that it ends soon."""
 
@@ -79,12 +80,14 @@ def due_at(what: str, group: GroupState) -> datetime | None:
         return group.handled.snoozed_until
     if what == STALE:
         return group.stale_at if group.alive else None
+    if what == ESCALATE:
+        return group.escalation.due_at if group.escalation is not None else None
     return group.updated_at + HELD if not group.alive and not group.members and not group.pending else None
 
 
 def arm(deadlines: Deadlines | StepDeadlines, key: str, group: GroupState) -> None:
     """Push the deadlines that a group stands for."""
-    for what in (FLUSH, DROP):
+    for what in (FLUSH, DROP) if group.escalation is None else (FLUSH, DROP, ESCALATE):
         due = due_at(what, group)
         if due is not None:
             deadlines.push(due, what, key)

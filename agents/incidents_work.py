@@ -1,17 +1,18 @@
 """One partition's part of a step of incidents: records decided, and the rows and tasks that follow."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from agents import flushes, notices, refusals, reminders
+from agents import escalations, flushes, notices, refusals, reminders
 from agents.deadlines import StepDeadlines
 from agents.group_overlay import GroupOverlay
 from agents.group_partition import (
     CAUSES,
+    ESCALATE,
     FLUSH,
     REMIND,
     RULES,
@@ -95,7 +96,7 @@ class IncidentsWork:
         self._config_version = partition.config_version
         self._garbage: list[Garbage] = []
         self._deadlines = StepDeadlines(partition.deadlines)
-        self.held = GroupOverlay(partition, self.overlay, self._deadlines)
+        self.held = GroupOverlay(partition, self.overlay, self._deadlines, self._followed)
         self.actions = StepActions(self.held, self.story, logic.settings, self._opens)
         self._ticked = False
         self._context = ""
@@ -229,6 +230,8 @@ class IncidentsWork:
                 self.actions.end_snooze(key, group, self._now)
             elif what == STALE:
                 self.actions.resolve_stale(key, group, self._now)
+            elif what == ESCALATE:
+                self._escalate(key, group)
             else:
                 self.held.drop(key)
 
@@ -274,6 +277,44 @@ class IncidentsWork:
         except Exception as error:
             raise Poison(offset, 0, error) from error
 
+    def _followed(self, key: str, group: GroupState) -> GroupState:
+        """The group with its escalation's clock set by what its incident has come to."""
+        config = self.logic.configs[self._config_version]
+        after, said = escalations.follow(group, group.handled.receiver or group.receiver, config, self._now)
+        if said is not None:
+            self.story.decide(key, after, *said, now=self._now)
+        return after
+
+    def _escalate(self, key: str, group: GroupState) -> None:
+        config = self.logic.configs[self._config_version]
+        route = self._route(group)
+        members = self.held.members_of(key)
+        done = escalations.escalate(
+            key, group, members,
+            escalations.Setting(
+                config=config,
+                receiver=route.receiver,
+                now=self._now,
+                page_url=self.logic.settings.page_url,
+                strict=self._strict,
+                muted=self._muting(members, route, config),
+            ),
+        )  # fmt: skip
+        self.notices += done.notices
+        self.tasks += done.tasks
+        self.held.put(key, done.group)
+        self.story.tell(done.group, done.events, self._now)
+        for decision in done.decisions:
+            self.story.decide(key, done.group, *decision, now=self._now)
+
+    def _muting(self, members: Sequence[Member], route: Route, config: RulesConfig) -> str:
+        """What mutes all of a group; empty where something of it is heard."""
+        closed_by = times.closed_by(config.time_intervals, route, self._now)
+        if closed_by:
+            return f"muted by {', '.join(closed_by)}"
+        found = [self._suppression(member, config) for member in members if member.firing]
+        return flushes.in_words(found[0]) if found and all(found) else ""
+
     def _remind(self, silence_id: str, pushed_at: datetime) -> None:
         silence = self.suppressor.silences.known.get(silence_id)
         if silence is None or silence.remind_at != pushed_at:
@@ -316,12 +357,17 @@ class IncidentsWork:
         route = self._route(group)
         waiting = group.pending.get(key)
         late = waiting is not None and outcome.finished_at > waiting.at + route.group_interval
+        sent = outcome.state == "sent"
+        asked, said = escalations.answered(group, outcome.task_id, self._now, sent=sent)
         after = grouping.heard(
-            group, key, outcome.task_id, sent=outcome.state == "sent", at=outcome.finished_at if late else None,
-            strict=self._strict,
-        )  # fmt: skip
-        if after is None:
+            asked, key, outcome.task_id, sent=sent, at=outcome.finished_at if late else None, strict=self._strict
+        )
+        if after is None and asked is group:
             return
+        after = after or asked
+        if key in after.missed and outcome.receiver != route.receiver:
+            # Who is not told of the group by its route has only ends to hear of.
+            after = msgspec.structs.replace(after, missed={k: v for k, v in after.missed.items() if k != key})
         members = self.held.members_of(outcome.group)
         receivers = (self._receiver(route), *self._former(group, route))
         left = grouping.after_outcome(
@@ -330,8 +376,10 @@ class IncidentsWork:
         after = msgspec.structs.replace(left.group, revision=group.revision + 1, updated_at=self._now)
         self.held.put(outcome.group, after)
         self.held.let_go(outcome.group, left.gone)
-        name = "notice sent" if outcome.state == "sent" else "notice failed"
+        name = "notice sent" if sent else "notice failed"
         self.story.tell(after, (Event(name, {"to": key, "reason": outcome.reason}),), self._now)
+        if said is not None:
+            self.story.decide(outcome.group, after, *said, now=self._now)
 
     def _route(self, group: GroupState) -> Route:
         """The group's route now; whoever opened it by hand may have named another receiver."""
@@ -343,12 +391,14 @@ class IncidentsWork:
         return self.logic.configs[self._config_version].receiver(route.receiver)
 
     def _former(self, group: GroupState, route: Route) -> tuple[Receiver, ...]:
-        """Receivers that were told of the group under other rules, and are still there."""
+        """Whoever else heard of the group, and is still there: by other rules, or by escalation once that is over."""
         if self._strict:
             return ()
         names = {key.rpartition("/")[0] for key, entry in group.told.items() if entry.owed} - {route.receiver}
-        known = self.logic.configs[self._config_version].receivers
-        return tuple(known[name] for name in sorted(names) if name in known)
+        names = escalations.owed(group, names, route.receiver)
+        config = self.logic.configs[self._config_version]
+        found = (config.told_as(name) for name in sorted(names))
+        return tuple(receiver for receiver in found if receiver is not None)
 
     def finish(self) -> None:
         """Encode the groups that the step leaves."""

@@ -1,4 +1,4 @@
-"""`incidents receiver test`: a marked notice through the real channels of one receiver, and how each send ended."""
+"""`incidents receiver test`: a marked notice through the real channels of a receiver or person, and how each ended."""
 
 import contextlib
 import uuid
@@ -20,6 +20,7 @@ from sinks.outcome import Failed, Outcome, Reason, Sent
 from sinks.texts import NoticeTexts
 from streams.rules_config import ConfigError, Integration, load
 from streams.rules_files import Disk
+from streams.rules_people import MARK
 from streams.settings import Settings
 
 UNUSABLE: Final = 2
@@ -36,9 +37,10 @@ async def try_receiver(settings: Settings, name: str, path: Path, say: Callable[
     except (OSError, UnicodeDecodeError, ConfigError) as error:
         say(f"{path}: {error}")
         return UNUSABLE
-    receiver = rules.config.receivers.get(name)
+    receiver = rules.config.told_as(name)
     if receiver is None:
-        say(f"no receiver is named {name!r}; there are {', '.join(sorted(rules.config.receivers))}")
+        known = (*sorted(rules.config.receivers), *sorted(MARK + person for person in rules.config.ours.people))
+        say(f"no receiver is named {name!r}; there are {', '.join(known)}")
         return UNUSABLE
     http, amqp = Http(settings.delivery_timeout), Amqp(settings.delivery_timeout)
     channels = all_channels(http, Email(settings.mail_timeout), amqp)

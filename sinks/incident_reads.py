@@ -268,6 +268,12 @@ async def relatives_of(
     return [Relative(**dict(row)) for row in parents], [Relative(**dict(row)) for row in children]
 
 
+# The encoded state of the group whose newest incident it is.
+_GROUP_STATE: Final = """
+SELECT g.state FROM incidents i JOIN groups g USING (group_key) WHERE i.id = $1
+"""
+
+
 async def list_incidents(
     conn: "Conn", wanted: IncidentFilter, sort: IncidentSort, after: Cursor | None, limit: int
 ) -> IncidentPage:
@@ -323,6 +329,12 @@ async def notices_of(conn: "Conn", incident_id: uuid.UUID, limit: int) -> list[N
     """Notices, newest first."""
     rows = await conn.fetch(_NOTICES, incident_id, limit)
     return [Notice(**{**dict(row), "target": shown_target(row["target"])}) for row in rows]
+
+
+async def group_state_of(conn: "Conn", incident_id: uuid.UUID) -> bytes | None:
+    """The encoded state of an incident's group, which may have a newer incident; None once it is forgotten."""
+    state: bytes | None = await conn.fetchval(_GROUP_STATE, incident_id)
+    return state
 
 
 def patterns(text: str) -> list[str]:

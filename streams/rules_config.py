@@ -70,6 +70,13 @@ class RulesConfig(msgspec.Struct, frozen=True, dict=True):
         """The receiver of that name; one without integrations where this version has none."""
         return rules_canary.RECEIVER if name == rules_canary.NAME else self.receivers.get(name, Receiver(name, ()))
 
+    def told_as(self, name: str) -> Receiver | None:
+        """Who is told under that name: a receiver of the file, the canary's or, after an `@`, a person."""
+        person = self.ours.person(name)
+        if person is not None:
+            return person.receiver
+        return rules_canary.RECEIVER if name == rules_canary.NAME else self.receivers.get(name)
+
     @cached_property
     def original(self) -> str:
         """The text as it may be shown: without the part `incidents:`, secrets masked."""
@@ -90,14 +97,15 @@ def load(text: str, version: int = 0, files: Source | None = None) -> RulesConfi
     reader = Reader(files or Files(), problems)
     fields = _sections(compose(text, problems), problems)
     above = fields.get("global")
-    receivers = receivers_of(fields["receivers"], globals_of(above, reader), reader)
+    shared = globals_of(above, reader)
+    receivers = receivers_of(fields["receivers"], shared, reader)
     intervals = time_intervals_of([fields[key] for key in _INTERVALS if key in fields], problems)
     sections: dict[str, Callable[[], Any]] = {
         "route": lambda: Tree(receivers, intervals, problems).root(fields["route"]),
         "resolve_timeout": lambda: _resolve_timeout(above),
         "inhibit_rules": lambda: inhibit_rules_of(fields.get("inhibit_rules"), problems),
         "templates": lambda: reader.templates(fields.get("templates")),
-        "ours": lambda: ours_of(fields.get("incidents"), receivers, reader),
+        "ours": lambda: ours_of(fields.get("incidents"), receivers, shared, _grouped_by(parts.get("route")), reader),
     }
     parts: dict[str, Any] = {}
     for name, read in sections.items():
@@ -118,6 +126,13 @@ def _sections(top: Node, problems: Problems) -> dict[str, Node]:
     if missing:
         problems.check()
     return fields
+
+
+def _grouped_by(route: Route | None) -> frozenset[str] | None:
+    """Labels that some route groups by; None where that may be any."""
+    if route is None or any(one.group_by is None for one in route.walk()):
+        return None
+    return frozenset(name for one in route.walk() for name in one.group_by or ())
 
 
 def _read_over(fields: dict[str, Node]) -> Iterator[ConfigError]:

@@ -1,7 +1,6 @@
 """The part `incidents:` of a rules file: what Alertmanager has no words for."""
 
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any, Final
 
 import msgspec
@@ -9,15 +8,18 @@ import msgspec
 from streams import codec
 from streams.records import AlertBody, Kind, Severity
 from streams.rules_conditions import matchers_of
+from streams.rules_escalation import Escalations, escalations_of
 from streams.rules_files import Reader
 from streams.rules_http import place_of, tls_options, url
 from streams.rules_jobs import BUILT_IN, JobRule, digest_of, jobs_of
+from streams.rules_limits import RateLimit, rate_limit_of
 from streams.rules_matchers import Matcher
+from streams.rules_people import MARK, Person, people_of, severity_of
 from streams.rules_receivers import Integration, Receiver
 from streams.rules_yaml import Node
 
 SEVERITY_LABEL: Final = "severity"
-_TOP: Final = frozenset({"severities", "kinds", "receivers", "jobs"})
+_TOP: Final = frozenset({"severities", "kinds", "receivers", "jobs", "people", "policies", "escalation"})
 _RECEIVER: Final = frozenset({"rate_limit", "amqp_configs", "format", "signing_secrets", "title", "text", "digest"})
 _AMQP: Final = frozenset({"url", "exchange", "routing_key", "send_resolved", "tls_config"})
 _FORMATS: Final = frozenset({"alertmanager", "incidents"})
@@ -30,13 +32,6 @@ class KindRule(msgspec.Struct, frozen=True):
 
     kind: Kind
     matchers: tuple[Matcher, ...]
-
-
-class RateLimit(msgspec.Struct, frozen=True):
-    """At most `notices` within `per`."""
-
-    notices: int
-    per: timedelta
 
 
 class OurReceiver(msgspec.Struct, frozen=True):
@@ -53,6 +48,17 @@ class Ours(msgspec.Struct, frozen=True):
     kinds: tuple[KindRule, ...] = ()
     receivers: dict[str, OurReceiver] = {}
     jobs: tuple[JobRule, ...] = BUILT_IN
+    people: dict[str, Person] = {}
+    escalations: Escalations = Escalations()
+
+    def person(self, receiver: str) -> Person | None:
+        """The person who is told as that receiver."""
+        return self.people.get(receiver.removeprefix(MARK)) if receiver.startswith(MARK) else None
+
+    def rate_limit(self, receiver: str) -> RateLimit | None:
+        """How much a receiver, or a person, is told at most."""
+        told = self.receivers.get(receiver) or self.person(receiver)
+        return told.rate_limit if told is not None else None
 
     def classified(self, body: AlertBody) -> AlertBody:
         """The alert with the severity and kind that these rules give it.
@@ -81,13 +87,19 @@ class Ours(msgspec.Struct, frozen=True):
         return Kind.OTHER
 
 
-def ours_of(node: Node | None, receivers: dict[str, Receiver], reader: Reader) -> Ours:
-    """Read our part; what it says of a receiver's channels is put into `receivers`."""
+def ours_of(
+    node: Node | None, receivers: dict[str, Receiver], shared: dict[str, Any], grouped_by: frozenset[str] | None,
+    reader: Reader,
+) -> Ours:  # fmt: skip
+    """Read our part; what it says of a receiver's channels is put into `receivers`.
+
+    `shared` is what `global` says, `grouped_by` are the labels that routes group by (None: any).
+    """
     fields = node.fields(_TOP) if node is not None else {}
     severities: dict[str, Severity] = {}
     for value, severity in fields["severities"].entries().items() if "severities" in fields else ():
         with reader.problems.noted():
-            severities[value] = _severity(severity)
+            severities[value] = severity_of(severity)
     kinds: list[KindRule] = []
     for item in fields["kinds"].items() if "kinds" in fields else ():
         with reader.problems.noted():
@@ -100,14 +112,11 @@ def ours_of(node: Node | None, receivers: dict[str, Receiver], reader: Reader) -
             found[name], receivers[name] = _receiver(entry, receivers[name], reader)
     jobs = jobs_of(fields.get("jobs"), reader.problems)
     digests = (ours.digest for ours in found.values() if ours.digest is not None)
-    return Ours(severities, tuple(kinds), found, (*jobs, *digests))
-
-
-def _severity(node: Node) -> Severity:
-    try:
-        return Severity(node.text())
-    except ValueError as error:
-        raise node.error(f"{node.text()!r} is not a severity", f"use {', '.join(Severity)}") from error
+    people = people_of(fields.get("people"), receivers, shared, reader)
+    escalations = escalations_of(
+        fields.get("policies"), fields.get("escalation"), people, receivers, grouped_by, reader.problems
+    )
+    return Ours(severities, tuple(kinds), found, (*jobs, *digests), people, escalations)
 
 
 def _kind_rule(node: Node) -> KindRule:
@@ -146,7 +155,7 @@ def _receiver(node: Node, receiver: Receiver, reader: Reader) -> tuple[OurReceiv
     if words and not tells_words:
         remedy = "write `format: incidents`, or give it `amqp_configs`"
         raise node.error(f"{' and '.join(words)} belong to our own format", remedy)
-    limit = _rate_limit(fields["rate_limit"]) if "rate_limit" in fields else None
+    limit = rate_limit_of(fields["rate_limit"]) if "rate_limit" in fields else None
     told: dict[str, dict[str, Any]] = {"webhook": {**extra, **words}, "amqp": words}
     integrations = [
         msgspec.structs.replace(one, options={**one.options, **told.get(one.channel, {})}) for one in integrations
@@ -160,18 +169,6 @@ def _signing_secret(node: Node) -> str:
     if len(value) > _LONGEST_SECRET:
         raise node.error("is too long", f"keep to {_LONGEST_SECRET} letters")
     return value
-
-
-def _rate_limit(node: Node) -> RateLimit:
-    fields = node.fields({"notices", "per"})
-    for key in ("notices", "per"):
-        if key not in fields:
-            raise node.error(f"has no {key}", "write it like {notices: 30, per: 1m}")
-    limit = RateLimit(fields["notices"].count(), fields["per"].duration())
-    for key, given in (("notices", limit.notices), ("per", limit.per)):
-        if not given:
-            raise fields[key].error("must not be zero", "write it like {notices: 30, per: 1m}")
-    return limit
 
 
 def _amqp(node: Node, index: int, reader: Reader) -> Integration:

@@ -74,11 +74,12 @@ def receivers_of(node: Node, shared: Options, reader: Reader) -> dict[str, Recei
             if name in receivers:
                 raise fields["name"].error(f"{name!r} is the name of two receivers", "rename one of them")
             receivers[name] = Receiver(name, ())  # there, whatever is wrong with its channels
-            receivers[name] = Receiver(name, tuple(_integrations(fields, shared, reader)))
+            receivers[name] = Receiver(name, tuple(integrations_of(fields, shared, reader)))
     return receivers
 
 
-def _integrations(fields: dict[str, Node], shared: Options, reader: Reader) -> Iterator[Integration]:
+def integrations_of(fields: dict[str, Node], shared: Options, reader: Reader) -> Iterator[Integration]:
+    """The channels among the keys of a receiver or person, in their order."""
     index = 0
     for key, channel in CHANNELS.items():
         for item in fields[key].items() if key in fields else []:

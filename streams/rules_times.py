@@ -28,9 +28,9 @@ _MONTHS: Final = {
 }  # fmt: skip
 _LAST_DAY: Final = 31
 _SHORTEST_MONTH: Final = 28
-_DAY_MINUTES: Final = 24 * 60
-_HOUR_MINUTES: Final = 60
-_LOCAL: Final = "Local"
+DAY_MINUTES: Final = 24 * 60
+HOUR_MINUTES: Final = 60
+LOCAL: Final = "Local"
 _PART: Final = frozenset({"times", "weekdays", "days_of_month", "months", "years", "location"})
 
 Range = tuple[int, int]
@@ -54,7 +54,7 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
     def contains(self, now: datetime) -> bool:
         """Whether the moment falls into it."""
         local = now.astimezone(_zone(self.location))
-        minute = local.hour * _HOUR_MINUTES + local.minute
+        minute = local.hour * HOUR_MINUTES + local.minute
         return (
             (self.times is None or any(start <= minute < end for start, end in self.times))
             and (self.days_of_month is None or _on_day(local, self.days_of_month))
@@ -104,11 +104,11 @@ def _window(node: Node) -> Window:
     fields = node.fields(_PART)
     return Window(
         times=_each(fields, "times", _clock),
-        weekdays=_each(fields, "weekdays", _weekday),
+        weekdays=_each(fields, "weekdays", weekday_of),
         days_of_month=_each(fields, "days_of_month", _days),
         months=_each(fields, "months", _month),
         years=_each(fields, "years", _year),
-        location=_location(fields["location"]) if "location" in fields else "UTC",
+        location=location_of(fields["location"]) if "location" in fields else "UTC",
     )
 
 
@@ -120,18 +120,19 @@ def _clock(node: Node) -> Range:
     fields = node.fields({"start_time", "end_time"})
     if len(fields) < len(("start_time", "end_time")):
         raise node.error("needs both a start_time and an end_time", "write them like 09:00 and 17:30")
-    start, end = _minutes(fields["start_time"]), _minutes(fields["end_time"])
+    start, end = minutes_of(fields["start_time"]), minutes_of(fields["end_time"])
     if start >= end:
         raise node.error("the start_time is not before the end_time", "split a span over midnight into two")
     return start, end
 
 
-def _minutes(node: Node) -> int:
+def minutes_of(node: Node) -> int:
+    """A time of day in minutes, 24:00 included."""
     text = node.text()
     hour, colon, minute = text.partition(":")
     well_formed = colon and len(hour) == len(minute) == 2 and (hour + minute).isdecimal() and text.isascii()  # noqa: PLR2004
-    value = int(hour) * _HOUR_MINUTES + int(minute) if well_formed else -1
-    if value < 0 or int(minute) >= _HOUR_MINUTES or value > _DAY_MINUTES:
+    value = int(hour) * HOUR_MINUTES + int(minute) if well_formed else -1
+    if value < 0 or int(minute) >= HOUR_MINUTES or value > DAY_MINUTES:
         raise node.error(f"{text!r} is not a time of day", "write it in quotes like '09:30', at most '24:00'")
     return value
 
@@ -151,7 +152,8 @@ def _ordered(node: Node, span: Range) -> Range:
     return span
 
 
-def _weekday(node: Node) -> Range:
+def weekday_of(node: Node) -> Range:
+    """One weekday or a range of them, from Sunday = 0."""
     return _ordered(node, _span(node, _WEEKDAYS.get, "monday:friday"))
 
 
@@ -183,7 +185,8 @@ def _whole(text: str) -> int | None:
     return int(text) if digits.isascii() and digits.isdecimal() and len(digits) <= 4 else None  # noqa: PLR2004 - a year
 
 
-def _location(node: Node) -> str:
+def location_of(node: Node) -> str:
+    """The name of a time zone that is known."""
     name = node.filled()
     try:
         _zone(name)
@@ -193,7 +196,7 @@ def _location(node: Node) -> str:
 
 
 def _zone(name: str) -> tzinfo | None:
-    if name == _LOCAL:
+    if name == LOCAL:
         return None  # the process's own, as astimezone takes it
     return UTC if name == "UTC" else ZoneInfo(name)
 

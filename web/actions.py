@@ -20,6 +20,7 @@ from streams.rules_yaml import duration
 from web.action_sender import ActionSender
 from web.database import Database
 from web.incident_detail import IncidentDetail, detail_of, etag, tagged
+from web.picture import Painter
 from web.principal import principal
 from web.problems import ConflictError, FieldProblemError, OutdatedError
 
@@ -352,8 +353,9 @@ async def _speaker(state: State, request: Asked, into: uuid.UUID) -> Target:
 
 async def _shown(state: State, incident_id: uuid.UUID) -> Response[IncidentDetail]:
     database: Database = state.database
+    painter: Painter = state.painter
     async with database.reading() as conn:
-        found = await detail_of(conn, incident_id)
+        found = await detail_of(conn, incident_id, await painter.config(conn))
     if found is None:
         raise NotFoundException(_UNKNOWN)
     return tagged(found)

@@ -119,8 +119,9 @@ async def incident(
     state: State, request: Request[Any, Any, Any], incident_id: FromPath[uuid.UUID]
 ) -> Response[IncidentDetail]:
     """With its alerts and notices. The header ETag is its revision, for If-Match when it is edited."""
+    painter: Painter = state.painter
     async with _database(state).reading() as conn:
-        found = await detail_of(conn, incident_id)
+        found = await detail_of(conn, incident_id, await painter.config(conn))
     if found is None or not principal(request).sees(found.incident.team):
         raise NotFoundException("No incident has this id")
     return tagged(found)

@@ -20,6 +20,8 @@ from sinks.incident_reads import (
     notices_of,
     relatives_of,
 )
+from streams.rules_config import RulesConfig
+from web.escalation import IncidentEscalation, escalation_of
 
 if TYPE_CHECKING:
     from web.database import Conn
@@ -31,6 +33,7 @@ class IncidentDetail(msgspec.Struct, frozen=True, kw_only=True):
     `severity_by` is alerts, or person where somebody set it; `acknowledged_by` and
     `resolved_by` are empty where nobody did it. `parent` speaks for this incident,
     `rule` is why where a rule put it there, and `children` are those it speaks for.
+    `escalation` is null where no policy has been at work.
     """
 
     incident: IncidentSummary
@@ -48,9 +51,10 @@ class IncidentDetail(msgspec.Struct, frozen=True, kw_only=True):
     rule: str
     parent: Relative | None
     children: list[Relative]
+    escalation: IncidentEscalation | None
 
 
-async def detail_of(conn: "Conn", incident_id: uuid.UUID) -> IncidentDetail | None:
+async def detail_of(conn: "Conn", incident_id: uuid.UUID, config: RulesConfig) -> IncidentDetail | None:
     """The incident of this id; None when there is none."""
     found = await incidents_by_id(conn, [incident_id])
     if not found:
@@ -73,6 +77,7 @@ async def detail_of(conn: "Conn", incident_id: uuid.UUID) -> IncidentDetail | No
         rule=handled.rule,
         parent=parents[0] if parents else None,
         children=children,
+        escalation=await escalation_of(conn, incident_id, config),
     )
 
 

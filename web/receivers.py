@@ -1,4 +1,4 @@
-"""Receivers of the present rules: their channels, what waits for each, and how its target answers."""
+"""Receivers and people of the present rules: their channels, what waits for each, and how its target answers."""
 
 from datetime import datetime
 from typing import Any
@@ -42,30 +42,29 @@ class ShownChannel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShownReceiver(msgspec.Struct, frozen=True, kw_only=True):
-    """One receiver."""
+    """One receiver; a person's name begins with `@`."""
 
     name: str
     rate_limit: ShownLimit | None
     channels: list[ShownChannel]
 
 
-@get("/api/v1/receivers", summary="Receivers, and how their targets answer", tags=["receivers"])
+@get("/api/v1/receivers", summary="Receivers and people, and how their targets answer", tags=["receivers"])
 async def receivers(state: State) -> list[ShownReceiver]:
-    """In the order of the rules file."""
+    """In the order of the rules file, receivers first."""
     painter: Painter = state.painter
     database: Database = state.database
     async with database.reading() as conn:
         config = await painter.config(conn)
         seen, waiting = await target_rows.seen(conn), await target_rows.waiting(conn)
-    limits = {name: ours.rate_limit for name, ours in config.ours.receivers.items() if ours.rate_limit is not None}
     return [
         ShownReceiver(
             name=receiver.name,
             rate_limit=ShownLimit(limit.notices, limit.per.total_seconds()) if limit is not None else None,
             channels=_channels(receiver, seen, waiting),
         )
-        for receiver in config.receivers.values()
-        for limit in (limits.get(receiver.name),)
+        for receiver in (*config.receivers.values(), *(person.receiver for person in config.ours.people.values()))
+        for limit in (config.ours.rate_limit(receiver.name),)
     ]
 
 

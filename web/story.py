@@ -6,8 +6,10 @@ from typing import Any, Final
 
 import msgspec
 
+from agents.rules import escalation
 from agents.rules import silence as rules
 from agents.rules.dedup import Pulse
+from agents.rules.escalation import Escalation
 from agents.rules.incident import GroupState
 from sinks.story_reads import Material, StoryAlert
 from streams.records import Silence
@@ -32,6 +34,7 @@ _DECIDED: Final = {
     "task made": "A notice to {to} was decided: {reason}.",
     "withheld": "No notice went to {to}: {reason}.",
     "withheld because": "No notice went out: {reason}.",
+    "escalation": "Escalation by {reason}.",
     "correlated under": "Its incident was put under {reason}, which speaks for it.",
 }
 _TOLD: Final = {
@@ -164,11 +167,23 @@ def _of_group(
             due = _flush_after(group.next_flush_at, told.at + route.repeat_interval, route.group_interval)
             if told.firing and due is not None:
                 yield Upcoming(at=due, text=f"{_receiver(target)} is told again, if nothing has changed by then.")
+    if group.escalation is not None:
+        yield from _escalated(group.escalation, config)
     for target in group.pending:
         yield Upcoming(at=None, text=f"A notice to {_receiver(target)} is under way; the next one waits for it.")
     if group.resolved_at is not None and group.resolved_at + reopen_window > now:
         until = group.resolved_at + reopen_window
         yield Upcoming(at=until, text="If it fires before this, its incident is opened again; later a new one opens.")
+
+
+def _escalated(state: Escalation, config: RulesConfig) -> Iterator[Upcoming]:
+    for due, targets, step in escalation.upcoming(state, escalation.rules_of(config)):
+        whom = " and ".join(targets)
+        if whom:
+            said = f"Step {step} of policy {state.policy} tells {whom}, unless somebody acknowledges it before."
+            yield Upcoming(at=due, text=said)
+    if state.phase is escalation.Phase.STOPPED:
+        yield Upcoming(at=None, text=f"Policy {state.policy} tells nobody more while somebody has the incident.")
 
 
 def _flush_after(flush_at: datetime | None, at: datetime, interval: timedelta) -> datetime | None:

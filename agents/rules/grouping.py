@@ -30,7 +30,7 @@ class Notice(msgspec.Struct, frozen=True):
     receiver: str
     integration: Integration
     decision: int
-    reason: Reason
+    reason: str
     members: tuple[Member, ...]
 
 

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from agents.rules import life
+from agents.rules.escalation import Escalation
 from agents.rules.handling import UNTOUCHED, Handling
 from agents.rules.life import Happening, State
 from agents.rules.notify_log import Entry, Pending, Told, without
@@ -36,7 +37,8 @@ class GroupState(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag
     `missed` are firings that could not be told to an integration; `suppressed`
     (identity -> by what) and `muted_by` are what the last flush found. `trace` is
     the context of what the next flush tells of, where that is traced. `handling` is None while nobody has
-    touched the incident. At `stale_at` it is given up, if nothing is heard of it until then.
+    touched the incident, `escalation` while it has had no policy. At `stale_at` it is given up, if nothing is heard
+    of it until then.
     `flapping` is the most that an alert of the incident has flapped.
     """
 
@@ -76,6 +78,7 @@ class GroupState(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag
     handling: Handling | None = None
     stale_at: datetime | None = None
     flapping: int = 0
+    escalation: Escalation | None = None
 
     @property
     def active(self) -> bool:

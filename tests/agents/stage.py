@@ -19,7 +19,7 @@ from agents.rules.dedup import Pulse
 from agents.rules.incident import GroupState, Member
 from agents.step import Outgoing, Poisoned
 from sinks.alert_rows import VerdictRow
-from sinks.incident_rows import IncidentRow, LinkRow
+from sinks.incident_rows import DecisionRow, IncidentRow, LinkRow, TimelineRow
 from sinks.task_rows import Notice, Task
 from streams import codec, keys
 from streams.records import Alert, AlertBatch, AlertBody, AlertsRecord, InputsRecord, Kind, Severity, Tick, Verdict
@@ -224,6 +224,8 @@ class IncidentRows:
     groups: dict[str, bytes] = field(default_factory=dict)
     tasks: list[Task] = field(default_factory=list)
     timeline: list[tuple[str, int, str]] = field(default_factory=list)
+    lines: list[TimelineRow] = field(default_factory=list)
+    decisions: list[DecisionRow] = field(default_factory=list)
 
     def write(self, work: IncidentsWork) -> None:
         for row in work.held.incident_rows():
@@ -240,6 +242,8 @@ class IncidentRows:
                 self.links[at] = link
         self.tasks += work.tasks
         self.timeline += [(line.incident_id, line.seq, line.event) for line in work.story.timeline]
+        self.lines += work.story.timeline
+        self.decisions += work.story.decisions
 
 
 class Incidents:

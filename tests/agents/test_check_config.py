@@ -110,3 +110,34 @@ def test_what_is_read_over_is_a_warning_and_no_fault(rules: Path) -> None:
     assert done.exit_code == 0
     assert f"{rules}:{RULES.count(chr(10)) + 1}: tracing: is read over: it changes no notice" in done.stderr
     assert [one["field"] for one in json.loads(run(rules, "--json").stdout)["warnings"]] == ["tracing"]
+
+
+PAGED = (
+    RULES
+    + """\
+incidents:
+  people: {ada: {webhook_configs: [{url: 'http://127.0.0.1:9/ada'}]}}
+  policies:
+    on-call: {steps: [{targets: [{person: ada}]}]}
+    slow: {steps: [{delay: 1h, targets: [{person: ada}]}]}
+  escalation:
+    - {policy: on-call, severities: [critical, error]}
+    - {policy: slow, receivers: [a]}
+"""
+)
+
+
+def test_it_says_who_escalates_what(rules: Path) -> None:
+    rules.write_text(PAGED)
+    done = run(rules, "-l", "team=a")
+    assert done.exit_code == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert "1 people, 2 policies" in said[0]
+    assert "      escalated by on-call (critical, error)" in said
+    assert "      escalated by slow (warning, info, unknown)" in said
+    way = json.loads(run(rules, "--json", "-l", "team=b").stdout)["ways"][0]
+    assert way["policy"] == {"on-call": ["critical", "error"]}
+    rules.write_text(PAGED.replace("{person: ada}]}]}\n    slow", "{person: eve}]}]}\n    slow"))
+    wrong = run(rules)
+    assert wrong.exit_code == 1
+    assert "incidents.policies.on-call.steps[0].targets[0].person: no person is named 'eve'" in wrong.stderr

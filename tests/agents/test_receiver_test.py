@@ -20,6 +20,9 @@ receivers:
       - webhook_url: {url}
         send_resolved: false
   - name: nobody
+incidents:
+  people:
+    ada: {{webhook_configs: [{{url: {url}}}]}}
 """
 
 
@@ -54,8 +57,9 @@ async def test_every_channel_gets_a_marked_notice_and_its_end(tmp_path: Path) ->
     ("name", "code", "words"),
     [
         ("desk", 1, "NOT SENT, auth HTTP 401"),
-        ("other", 2, "no receiver is named 'other'; there are desk, nobody"),
+        ("other", 2, "no receiver is named 'other'; there are desk, nobody, @ada"),
         ("nobody", 0, "nobody is told"),
+        ("@ada", 1, "@ada/0 webhook at 127.0.0.1, firing: NOT SENT, auth HTTP 401"),
     ],
 )
 async def test_what_is_wrong_shows_in_code_and_words(tmp_path: Path, name: str, code: int, words: str) -> None:

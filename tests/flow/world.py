@@ -18,6 +18,7 @@ from aiohttp import web
 from embedded.roles import ROLES
 from embedded.stack import Stack
 from streams.settings import PREFIX
+from tests.sinks.smtp_server import mail_server
 
 T = TypeVar("T")
 
@@ -38,6 +39,23 @@ inhibit_rules:
     target_matchers: [alertname="RateLimited"]
     equal: [service]
 """
+PAGED: Final = """\
+incidents:
+  people:
+    ada:
+      webhook_configs: [{{url: '{url}/desk'}}]
+    bob:
+      email_configs: [{{to: bob@example.org, from: a@example.org, smarthost: '{mail}', require_tls: false}}]
+  policies:
+    paged:
+      steps:
+        - targets: [{{person: ada}}]
+        - {{delay: 2s, targets: [{{person: bob}}, {{receiver: desk}}]}}
+        - {{delay: 2s, targets: [{{person: ada}}, {{person: bob}}]}}
+      repeat: {{times: 1, after: 2s}}
+  escalation:
+    - {{policy: paged, matchers: [service=~"paged-.*"]}}
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +73,7 @@ class Received:
 
 
 class Desk:
-    """A webhook receiver on a port of its own; it keeps every request."""
+    """A webhook receiver on a port of its own, and a mail server beside it; it keeps every request and every mail."""
 
     def __init__(self) -> None:
         self.received: list[Received] = []
@@ -63,17 +81,20 @@ class Desk:
         app = web.Application(client_max_size=8 << 20)
         app.router.add_post("/desk", self._take)
         self._runner = web.AppRunner(app, access_log=None)
+        self._mail = mail_server()
         self.url = ""
 
     async def __aenter__(self) -> Self:
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        self.mailbox = await self._mail.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self._mail.__aexit__(kind, error, trace)
         await self._runner.cleanup()
 
     def about(self, service: str) -> list[Received]:
@@ -194,7 +215,7 @@ def alertmanager_alert(service: str, **more: object) -> dict[str, object]:
 def _rules_for(folder: Path, desk: Desk) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     rules = folder / "rules.yml"
-    rules.write_text(RULES.format(url=desk.url), encoding="utf-8")
+    rules.write_text((RULES + PAGED).format(url=desk.url, mail=f"127.0.0.1:{desk.mailbox.port}"), encoding="utf-8")
     return rules
 
 

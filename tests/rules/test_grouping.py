@@ -63,7 +63,7 @@ def sent(after: Flush, members: Sequence[Member], minutes: float, *, only: Seque
     return known
 
 
-def reasons(after: Flush) -> dict[int, Reason]:
+def reasons(after: Flush) -> dict[int, str]:
     return {notice.integration.index: notice.reason for notice in after.notices}
 
 

@@ -176,7 +176,9 @@ class World:
         self._decided(stage, stage.step(outcome).tasks)
 
     def _take(self, task: Task) -> None:
-        integration = self.configs[task.config_version].receivers[task.receiver].integrations[task.integration]
+        receiver = self.configs[task.config_version].told_as(task.receiver)
+        assert receiver is not None
+        integration = receiver.integrations[task.integration]
         notice = read_notice(self._bodies[str(task.notice_id)], send_resolved=integration.send_resolved)
         body = json.loads(webhook_body(notice, integration.options, task.reason))
         self.sent.append(Sent(self.now, f"{task.receiver}/{task.integration}", task.reason, body))

@@ -21,7 +21,9 @@ receivers:
       - url: http://127.0.0.1:9/secret-path
       - url: http://127.0.0.1:9/other
   - name: nobody
-incidents: {receivers: {desk: {rate_limit: {notices: 30, per: 1m}}}}
+incidents:
+  receivers: {desk: {rate_limit: {notices: 30, per: 1m}}}
+  people: {ada: {webhook_configs: [{url: "http://127.0.0.1:9/ada"}], rate_limit: {notices: 3, per: 1h}}}
 """
 
 
@@ -40,8 +42,10 @@ async def test_a_receiver_shows_its_limit_its_queue_and_how_its_targets_answer(
         last_sent_at=datetime(2026, 1, 1, tzinfo=UTC),
     )
     await target_rows.write(conn, "w1", [sick])
-    desk, nobody = (await client.get("/api/v1/receivers")).json()
+    desk, nobody, ada = (await client.get("/api/v1/receivers")).json()
     assert (nobody["name"], nobody["channels"], nobody["rate_limit"]) == ("nobody", [], None)
+    assert (ada["name"], len(ada["channels"])) == ("@ada", 1)
+    assert ada["rate_limit"] == {"notices": 3, "per_seconds": 3600.0}
     assert desk["rate_limit"] == {"notices": 30, "per_seconds": 60.0}
     first, second = desk["channels"]
     wanted: dict[str, Any] = {"state": "paused", "failures": 7, "last_reason": "server_error", "waiting": 1}
