@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 DETAILED: Final = 8
 """Traces of one step that show its parts; the others are linked to the first of these."""
 
+SHORT: Final = 0.001
+"""Seconds of work inside the process that are not worth a span: each costs some 30 us here and in the exporter."""
+
 _PARTS: Final[Mapping[str, tuple[str, str, dict[str, str]]]] = {
     "decode": ("decode", "internal", {}),
     "decide": ("decide", "internal", {}),
@@ -127,6 +130,8 @@ class StepTraces:
     def _record_parts(self, context: str) -> None:
         for part, started, ended in self._parts:
             name, kind, attributes = _PARTS[part]
+            if kind == "internal" and ended - started < SHORT:
+                continue
             self._tracer.record(
                 trace_context.child(context, part), context, name, started, ended=ended, kind=kind,
                 attributes=attributes,
