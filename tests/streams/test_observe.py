@@ -2,14 +2,15 @@ import asyncio
 import io
 import json
 import logging
+import time
 from collections.abc import Iterator
 
 import httpx
 import pytest
 import structlog
 
-from streams import logs
-from streams.observe import Health, Phase, serve
+from streams import logs, metrics, trace_context
+from streams.observe import Health, Phase, probe, serve
 from streams.settings import Settings
 
 
@@ -124,3 +125,65 @@ def test_an_exception_is_told_without_the_values_of_variables_and_without_passwo
     assert "channel_failed" in shown
     assert "ConnectionError: postgresql://incidents:***@127.0.0.1/x" in shown
     assert hidden not in shown
+
+
+@pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.RUNNING])
+def test_a_role_that_starts_rebuilds_rebalances_or_drains_is_alive_and_not_ready_and_says_which(phase: Phase) -> None:
+    health = running()
+    health.set("kafka", ok=True)
+    health.phase(phase)
+    assert status(health, "/healthz") == 200
+    assert status(health, "/readyz") == 503
+    assert health.readiness().phase == phase
+
+
+@pytest.mark.parametrize(
+    ("part", "required", "ready"),
+    [
+        ("postgres", True, 503),
+        ("redis", False, 200),
+        ("targets", False, 200),
+        ("backlog of alerts", False, 200),
+        ("outbox", False, 200),
+        ("dead letters", False, 200),
+    ],
+)
+def test_a_part_that_is_away_is_named_with_its_time_and_never_ends_the_process(
+    part: str, required: bool, ready: int
+) -> None:
+    health = running()
+    health.set(part, ok=False, detail="12 wait", required=required)
+    said = health.readiness()
+    assert (status(health, "/healthz"), status(health, "/readyz"), said.degraded) == (200, ready, True)
+    assert (said.parts[part].detail, said.parts[part].ok) == ("12 wait", False)
+    assert abs(said.parts[part].since - time.time()) < 60
+    health.set(part, ok=True, required=required)
+    assert (status(health, "/readyz"), health.readiness().degraded) == (200, False)
+
+
+def test_a_loop_that_is_blocked_is_not_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    health = running()
+    assert status(health, "/healthz") == 200
+    later = time.monotonic() + 11
+    monkeypatch.setattr("streams.observe.time.monotonic", lambda: later)
+    assert status(health, "/healthz") == 503
+
+
+def test_whoever_accepts_openmetrics_gets_it_with_exemplars() -> None:
+    health = running()
+    token = trace_context.current.set("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    metrics.observe(metrics.notice_seconds, 0.003)
+    trace_context.current.reset(token)
+    answer = probe(health, "/metrics", "application/openmetrics-text; version=1.0.0")
+    assert answer is not None
+    assert answer[1].startswith("application/openmetrics-text")
+    assert b'# {trace_id="0af7651916cd43dd8448eb211c80319c"} 0.003' in answer[2]
+    plain = probe(health, "/metrics")
+    assert plain is not None
+    assert b"0af7651916cd43dd8448eb211c80319c" not in plain[2]
+
+
+def status(health: Health, path: str) -> int:
+    answer = probe(health, path)
+    assert answer is not None
+    return answer[0]
