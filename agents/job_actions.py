@@ -74,6 +74,7 @@ async def _retention(work: Work, days: int) -> Mapping[str, Any]:
     alerts = await _emptied(work, retention_rows.drop_alerts, duration(told.alerts))
     runs = await _emptied(work, retention_rows.drop_runs, duration(told.runs))
     canaries = await _emptied(work, canary_rows.forget, duration(told.canaries))
+    alerts += await _emptied(work, canary_rows.forget_alerts, duration(told.canaries))
     return {"days_made": made, "days_dropped": dropped, "alerts": alerts, "runs": runs, "canaries": canaries}
 
 

@@ -72,7 +72,8 @@ SELECT a.*, i.incident_ids, i.receivers
            coalesce(array_agg(DISTINCT n.receiver), '{}') AS receivers
       FROM incident_alerts l JOIN incidents n ON n.id = l.incident_id
      WHERE l.identity = a.identity AND l.occurrence = a.occurrence) i
- WHERE ($1::text IS NULL OR a.status = $1)
+ WHERE NOT (a.source = 'canary' AND a.labels ->> 'alertname' = 'IncidentsCanary')
+   AND ($1::text IS NULL OR a.status = $1)
    AND ($2::text IS NULL OR a.team = $2)
    AND ($3::text[] IS NULL OR concat_ws(' ', a.summary, a.labels::text, a.fingerprint) ILIKE ALL ($3))
    AND a.identity > $4

@@ -90,6 +90,8 @@ async def test_retention_drops_old_days_alerts_and_runs_and_keeps_incidents(
     over = {"status": "resolved", "ends_at": long_ago, "last_seen_at": long_ago}
     await add_alert(conn, old, {"alertname": "Old"}, starts_at=long_ago, **over)
     await add_alert(conn, old, {"alertname": "StillFiring"}, starts_at=long_ago, last_seen_at=long_ago)
+    canary = {"status": "resolved", "ends_at": NOW - timedelta(hours=2), "source": "canary"}
+    await add_alert(conn, None, {"alertname": "IncidentsCanary", "canary": "x"}, **canary)
     await ensure_partitions(conn, long_ago.date(), days_ahead=0)
     for job, age in (("a", 50), ("a", 45), ("b", 45)):
         await conn.execute(
@@ -98,7 +100,7 @@ async def test_retention_drops_old_days_alerts_and_runs_and_keeps_incidents(
             uuid.uuid4(), job, NOW - timedelta(days=age),
         )  # fmt: skip
     found = result(await done(pool, worker, "retention"))
-    assert found["alerts"] == 1
+    assert found["alerts"] == 2
     assert found["runs"] == 1
     assert {f"{table}_{long_ago:%Y%m%d}" for table in ("verdicts", "decisions")} <= set(found["days_dropped"])
     assert await pool.fetchval("SELECT count(*) FROM alerts") == 1

@@ -111,6 +111,8 @@ async def test_the_canary_goes_the_whole_way_reaches_nobody_and_leaves_nothing(s
     [incident] = await system.sql("SELECT id FROM incidents WHERE group_labels ->> 'canary' = $1", str(run["id"]))
     listed = (await system.http.get(f"{system.url}/api/v1/incidents", params={"limit": 200})).json()["items"]
     assert str(incident["id"]) not in {item["id"] for item in listed}
+    alerts = (await system.http.get(f"{system.url}/api/v1/alerts", params={"q": str(run["id"])})).json()["items"]
+    assert alerts == []
     assert not [one for one in system.desk.received[told:] if "canary" in one.raw.decode()]
     ended = "SELECT 1 FROM incidents WHERE id = $1 AND status = 'resolved'"
     await until(lambda: system.sql(ended, incident["id"]), "the canary's incident ends", within=60)
