@@ -50,6 +50,10 @@ def standing(group: GroupState, receiver: str) -> Standing:
     )
 
 
+def _waits(group: GroupState) -> bool:
+    return group.status is IncidentStatus.OPEN and (group.handling is None or group.handling.snoozed_until is None)
+
+
 def stopped_by(group: GroupState) -> str:
     """Why nobody is to be told of an incident that goes on; empty where somebody is."""
     if group.status is IncidentStatus.MERGED:
@@ -64,6 +68,8 @@ def follow(group: GroupState, receiver: str, config: RulesConfig, now: datetime)
     state = group.escalation
     if (state is None and not config.ours.escalations.rules) or not group.incident_id:
         return group, None
+    if state is not None and not state.later and state.due_at is not None and _waits(group):
+        return group, None  # what most changes are: the clock runs, and goes on running
     after, said = escalation.followed(state, standing(group, receiver), escalation.rules_of(config), now)
     if after is state or after is None:
         return group, None
