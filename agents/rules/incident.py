@@ -322,9 +322,16 @@ def _fired(
         flaps=flaps,
         flapping=change.flaps,
         told_flapping=_told_flapping(member, change.flaps),
-        moved_at=member.moved_at if again and member is not None else now,
+        moved_at=_moved_at(member, change.flaps, now, again=again),
     )
     return Applied(after, joined, tuple(events))
+
+
+def _moved_at(member: Member | None, refirings: int, now: datetime, *, again: bool) -> datetime | None:
+    """When the member fired or ended last; only of one that flaps."""
+    if not refirings:
+        return None
+    return member.moved_at if again and member is not None else now
 
 
 def _told_flapping(member: Member | None, refirings: int) -> int:
@@ -376,7 +383,8 @@ def _joined_ended(
 def _resolved(group: GroupState, member: Member, change: MemberChange, now: datetime) -> Applied:
     ended = msgspec.structs.replace(
         member, firing=False, revision=change.revision, starts_at=change.starts_at, ends_at=change.ends_at,
-        body=change.body or member.body, seen=group.revision + 1, moved_at=now if member.firing else member.moved_at,
+        body=change.body or member.body, seen=group.revision + 1,
+        moved_at=_moved_at(member, member.flapping, now, again=not member.firing),
     )  # fmt: skip
     if not member.firing:
         return Applied(_moved(group, group.firing, group.severity, group.members, now), ended, ())

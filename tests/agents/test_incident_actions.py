@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from agents.group_partition import InputsPartition
+from agents.group_partition import GROUPS, MEMBERS, InputsPartition
 from agents.incidents_work import IncidentsWork
 from agents.rules.incident import GroupState
 from sinks.action_rows import ActionRow
@@ -439,3 +439,24 @@ def test_a_redaction_blanks_and_says_so(stage: Stage) -> None:
     assert stage.act(ActionName.REDACT, 21, seq=77, reason="a password").outcome == "done"
     assert stage.act(ActionName.REDACT, 22, reason="x").outcome == "refused"
     assert events_of(stage, stage.group.incident_id)[-2:] == ["redacted", "redacted"]
+
+
+def test_what_people_made_of_incidents_is_built_again_from_the_rows() -> None:
+    stage, _, _ = merged()
+    stage.of("api").act(ActionName.ASSIGN, 30, assignee="bob")
+    stage.act(ActionName.SNOOZE, 31, until=at(5000))
+    rows, tables = stage.incidents.rows, stage.incidents.view.tables
+    assert rows.groups == tables[GROUPS]
+    members = {f"{row.group_key}:{row.identity}": row.state for row in rows.links.values() if row.state is not None}
+    assert members == tables[MEMBERS]
+    stage.incidents.partition = InputsPartition.over(
+        stage.incidents.view, pg_applied=0, config_version=1, watermark=at(31)
+    )  # fmt: skip
+    assert ("snooze", stage.key) in [entry[1:] for entry in stage.incidents.partition.deadlines.entries()]
+
+
+def test_a_state_of_before_people_could_act_is_read(stage: Stage) -> None:
+    fields = msgspec.msgpack.decode(stage.incidents.view.tables[GROUPS][stage.key])
+    known = 1 + GroupState.__struct_fields__.index("muted_by")
+    old = msgspec.msgpack.decode(msgspec.msgpack.encode(fields[: known + 1]), type=GroupState)  # the tag comes first
+    assert (old.incident_id, old.handling, old.flapping) == (stage.group.incident_id, None, 0)
