@@ -39,6 +39,8 @@ COMMANDS: Final = {
     "silence": ("agents.silence_commands:silence", "Mute alerts for a while"),
     "jobs": ("agents.job_commands:jobs", "What is done by the clock or in the background, and how it went"),
     "heartbeat": ("agents.job_commands:heartbeat", "Things that are to be heard of, and that are missed when silent"),
+    "user": ("agents.access_commands:user", "Who may sign in: add, list, passwd, disable"),
+    "token": ("agents.access_commands:token", "What programs show to the gateway: create, list, revoke"),
     "explain": ("agents.silence_commands:explain", "One alert's story: what came, was decided, and happens next"),
 }
 SECTIONS: Final = {
@@ -49,6 +51,7 @@ SECTIONS: Final = {
     ),
     "Jobs": ("jobs", "heartbeat"),
     "Alerts and receivers": ("silence", "explain", "dlq", "receiver", "check-config"),
+    "Who may": ("user", "token"),
     "Running": ("run", "gateway", "bridge", "worker", "delivery"),
     "Looking after it": ("doctor", "migrate", "topics", "backup", "restore", "accept-new-log"),
     "Trying and measuring": ("demo", "load", "bench"),

@@ -250,7 +250,7 @@ class IncidentsWork:
                 now=self._now,
                 page_url=self.logic.settings.page_url,
                 strict=self._strict,
-                muted_by=lambda member: self._suppression(member, config),
+                muted_by=lambda member: self._suppression(member, config, group.team),
                 closed_by=times.closed_by(config.time_intervals, route, self._now),
                 flap_window=self.logic.flap_window,
             ),
@@ -341,11 +341,13 @@ class IncidentsWork:
             self.story.tell(done.group, (done.event,), self._now)
             self.story.decide(key, done.group, *done.decision, now=self._now)
 
-    def _suppression(self, member: Member, config: RulesConfig) -> Suppression:
+    def _suppression(self, member: Member, config: RulesConfig, team: str) -> Suppression:
         if not config.inhibit_rules and not self.suppressor.silences.known:
             return _NOT_MUTED
         labels = codec.decode_body(member.body).labels
-        return self.suppressor.of(labels, self._now, rules=config.inhibit_rules, key=member.fingerprint)
+        return self.suppressor.of(
+            labels, self._now, team=team, rules=config.inhibit_rules, key=member.fingerprint
+        )  # fmt: skip
 
     def _outcome(self, outcome: Outcome) -> None:
         self._now = max(self._now, outcome.finished_at)

@@ -63,11 +63,17 @@ class StepSuppressor:
         self._forgotten: dict[str, None] = {}
 
     def of(
-        self, labels: Mapping[str, str], now: datetime, *, rules: tuple[InhibitRule, ...] = (), key: str = ""
+        self,
+        labels: Mapping[str, str],
+        now: datetime,
+        *,
+        team: str = "default",
+        rules: tuple[InhibitRule, ...] = (),
+        key: str = "",
     ) -> Suppression:
         """By what an alert with these labels is muted. `key` names the label set, to be remembered by."""
         source = self._inhibitors.muting(self._targets(labels, rules, key)) if rules else ""
-        return Suppression(self.silences.muting(labels, now, key), (source,) if source else ())
+        return Suppression(self.silences.muting(labels, now, key, team), (source,) if source else ())
 
     def _targets(
         self, labels: Mapping[str, str], rules: tuple[InhibitRule, ...], key: str

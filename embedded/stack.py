@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import os
+import secrets
 import signal
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,16 +13,20 @@ from typing import Any, Final, Self
 
 from embedded import endpoints
 from embedded.console import Say, Tone, silent
-from embedded.errors import EmbeddedError
+from embedded.errors import EmbeddedError, StartError
 from embedded.keeper import Keeper
-from embedded.roles import PREFIX, ROLES, RoleProcess, role_environ, run_agents
+from embedded.process import run_once
+from embedded.roles import PREFIX, ROLES, RoleProcess, agents_command, role_environ, run_agents
 from embedded.services import Services, ServiceStarter
 from embedded.together import together
 from embedded.unit import Role, Unit, rotate
+from streams.settings import Settings
 
 _STOP_WITHIN: Final = 14.0  # seconds for everything; a second is left for the last resort
 _DRAIN_WITHIN: Final = 8.0
 _CALM: Final = 2
+FIRST_USER: Final = "admin"
+_THERE_ARE_USERS: Final = 3
 _GRACE: Final = 4.0  # the longest that one role may take
 _RESTART_GRACE: Final = 15.0
 _RESERVED: Final = {Role.BRIDGE: 9.0, Role.GATEWAY: 6.5, Role.WORKER: 4.0, Role.DELIVERY: 2.5}  # for what stops later
@@ -54,6 +59,7 @@ class Stack:
         self.data_dir = Path(data_dir).resolve()
         self.logs = self.data_dir / "logs"
         self.endpoints: dict[str, Any] = {}
+        self.first_password = ""
         self._environ = role_environ({**(settings_overrides or {}), "data_dir": self.data_dir})
         self._workers = workers
         self._kafka = kafka or os.environ.get("KAFKA")
@@ -93,6 +99,11 @@ class Stack:
         """The environment that the role processes get, less what is each one's own."""
         return {**self._environ, **self.services.urls()}
 
+    @property
+    def signing_in(self) -> bool:
+        """Whether people must say who they are."""
+        return Settings.from_environ(_of_ours(self.settings)).signing_in
+
     def kill(self, role: Role | str, number: signal.Signals = signal.SIGKILL, index: int = 0) -> int:
         """Send a signal to a process of a role; returns its pid."""
         child = [unit for unit in self.units if unit.role == role][index].child
@@ -121,6 +132,7 @@ class Stack:
         services = await self._starter.start(self._kafka, rabbitmq=self._rabbitmq)
         if self._wanted:
             await self._prepare("migrate", "topics")
+            await self._make_first_user()
         self._roles = list(self._make_roles())
         await together(self._begin(unit) for unit in self._roles)
         self._publish()
@@ -203,6 +215,19 @@ class Stack:
         await asyncio.gather(*(run_agents(name, self.settings, self.logs / f"{name}.log") for name in commands))
         self._say(f"{' and '.join(commands)} done after {time.monotonic() - began:.1f} s", Tone.GOOD)
 
+    async def _make_first_user(self) -> None:
+        """Where people must sign in and nobody can yet: an admin, with a password that is told once."""
+        if not self.signing_in:
+            return
+        password = secrets.token_urlsafe(15)
+        env = {**self.settings, "FIRST_PASSWORD": password}
+        making = agents_command("user", "first", FIRST_USER, env=env, log=self.logs / "user.log")
+        code = await run_once(making, 60)
+        if code == 0:
+            self.first_password = password
+        elif code != _THERE_ARE_USERS:
+            raise StartError("the first user cannot be made", self.logs / "user.log")
+
     async def _begin(self, unit: Unit) -> None:
         seconds = await unit.start()
         self._say(f"{unit.name} is ready after {seconds:.1f} s, {unit.address}", Tone.GOOD)
@@ -260,3 +285,7 @@ class Stack:
             await asyncio.sleep(0.1)
         if workers:
             self._say(f"workers drained to lag {sum(lags):g} after {time.monotonic() - began:.1f} s")
+
+
+def _of_ours(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if name.startswith(PREFIX)}

@@ -11,7 +11,7 @@ from typing import Protocol
 from embedded.console import Console, Tone, without_password
 from embedded.errors import EmbeddedError
 from embedded.roles import PREFIX
-from embedded.stack import Stack
+from embedded.stack import FIRST_USER, Stack
 from embedded.tansu import Tansu
 from embedded.unit import Role
 
@@ -98,5 +98,9 @@ def _report(stack: Stack, console: Console, seconds: float) -> None:
     console(f"Kafka is {kafka}; embedded: {embedded}", Tone.WARNING if isinstance(services.kafka, Tansu) else Tone.STEP)
     for note in services.notes:
         console(note, Tone.WARNING)
-    if stack.settings.get(f"{PREFIX}AUTH", "off") == "off":
+    if stack.first_password:
+        console(
+            f"sign in as {FIRST_USER} with the password {stack.first_password} (it is shown this once)", Tone.WARNING
+        )
+    if not stack.signing_in:
         console(f"{PREFIX}AUTH=off: everyone who can reach 127.0.0.1 on this machine may do everything", Tone.WARNING)

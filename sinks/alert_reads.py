@@ -74,7 +74,7 @@ SELECT a.*, i.incident_ids, i.receivers
      WHERE l.identity = a.identity AND l.occurrence = a.occurrence) i
  WHERE NOT (a.source = 'canary' AND a.labels ->> 'alertname' = 'IncidentsCanary')
    AND ($1::text IS NULL OR a.status = $1)
-   AND ($2::text IS NULL OR a.team = $2)
+   AND ($2::text[] IS NULL OR a.team = ANY ($2))
    AND ($3::text[] IS NULL OR concat_ws(' ', a.summary, a.labels::text, a.fingerprint) ILIKE ALL ($3))
    AND a.identity > $4
    AND NOT EXISTS (SELECT 1 FROM alerts b WHERE b.identity = a.identity AND b.occurrence > a.occurrence)
@@ -84,8 +84,9 @@ SELECT a.*, i.incident_ids, i.receivers
 
 # Firing alerts that have certain labels, by fingerprint, with what the tables keep of them.
 _FIRING = """
-SELECT identity, fingerprint, labels, annotations, summary, description, starts_at, ends_at, last_seen_at, state, pulse
-  FROM alerts WHERE status = 'firing' AND labels @> $1::jsonb
+SELECT identity, fingerprint, team, labels, annotations, summary, description, starts_at, ends_at, last_seen_at,
+       state, pulse
+  FROM alerts WHERE status = 'firing' AND labels @> $1::jsonb AND ($2::text[] IS NULL OR team = ANY ($2))
  ORDER BY fingerprint, identity
 """
 _PIECE = 500
@@ -96,19 +97,21 @@ async def alerts_of_incident(conn: "Conn", incident_id: uuid.UUID, limit: int, o
     return [_alert(row) for row in await conn.fetch(_OF_INCIDENT, incident_id, limit, offset)]
 
 
-async def firing_now(conn: "Conn", certain: dict[str, str]) -> AsyncIterator[list["Record"]]:
-    """Rows of firing alerts that have these labels, in pieces, by fingerprint."""
+async def firing_now(
+    conn: "Conn", certain: dict[str, str], teams: list[str] | None
+) -> AsyncIterator[list["Record"]]:  # fmt: skip
+    """Rows of firing alerts of these teams (None: of all) that have these labels, in pieces, by fingerprint."""
     async with conn.transaction():
-        cursor = await conn.cursor(_FIRING, certain)
+        cursor = await conn.cursor(_FIRING, certain, teams)
         while rows := await cursor.fetch(_PIECE):
             yield rows
 
 
 async def current_alerts(
-    conn: "Conn", *, status: str | None, team: str | None, patterns: list[str], after: str, limit: int
+    conn: "Conn", *, status: str | None, teams: list[str] | None, patterns: list[str], after: str, limit: int
 ) -> list[AlertRow]:
     """The newest occurrence of each alert, by identity, after the identity `after` ('' from the start)."""
-    rows = await conn.fetch(_CURRENT, status, team, patterns or None, after, limit)
+    rows = await conn.fetch(_CURRENT, status, teams, patterns or None, after, limit)
     return [_alert(row) for row in rows]
 
 

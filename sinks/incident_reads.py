@@ -147,7 +147,7 @@ class IncidentFilter(msgspec.Struct, frozen=True, kw_only=True):
     status: tuple[IncidentStatus, ...] = ()
     severity: tuple[Severity, ...] = ()
     kind: tuple[Kind, ...] = ()
-    team: str | None = None
+    teams: list[str] | None = None
     text: str = ""
     ids: "IdRange | None" = None
     assignee: str | None = None
@@ -178,7 +178,7 @@ WITH ranked AS (
      WHERE i.route <> '(canary)' AND ($1::text[] IS NULL OR i.status = ANY ($1))
        AND ($2::text[] IS NULL OR i.severity = ANY ($2))
        AND ($3::text[] IS NULL OR i.kind = ANY ($3))
-       AND ($4::text IS NULL OR i.team = $4)
+       AND ($4::text[] IS NULL OR i.team = ANY ($4))
        AND ($11::uuid IS NULL OR i.id BETWEEN $11 AND $12)
        AND ($13::text IS NULL OR i.assignee = $13)
        AND ($5::text[] IS NULL
@@ -283,7 +283,7 @@ async def list_incidents(
         list(wanted.status) or None,
         list(wanted.severity) or None,
         list(wanted.kind) or None,
-        wanted.team,
+        wanted.teams,
         patterns(wanted.text) or None,
         sort.value,
         after.rank if after else None,

@@ -67,7 +67,9 @@ SELECT coalesce(sum(received), 0)::bigint AS received, coalesce(sum(new), 0)::bi
 # What people have to work on, from the partial index of open incidents.
 _OPEN = """
 SELECT severity, count(*) AS incidents, count(*) FILTER (WHERE status = 'acknowledged') AS acknowledged
-  FROM incidents WHERE status IN ('open', 'acknowledged') AND route <> '(canary)' GROUP BY severity
+  FROM incidents WHERE status IN ('open', 'acknowledged') AND route <> '(canary)'
+   AND ($1::text[] IS NULL OR team = ANY ($1))
+ GROUP BY severity
 """
 
 # The newest life of each partition.
@@ -84,9 +86,9 @@ async def read_totals(conn: "Conn") -> Totals:
     return Totals(**dict(row)) if row is not None else Totals()
 
 
-async def read_open(conn: "Conn") -> OpenIncidents:
-    """Open incidents now."""
-    rows = await conn.fetch(_OPEN)
+async def read_open(conn: "Conn", teams: list[str] | None = None) -> OpenIncidents:
+    """Open incidents now, of these teams; None: of all."""
+    rows = await conn.fetch(_OPEN, teams)
     counts = {row["severity"]: row["incidents"] for row in rows}
     return OpenIncidents(**counts, acknowledged=sum(row["acknowledged"] for row in rows))
 

@@ -18,7 +18,7 @@ _PIECE: Final = 1000
 # Firing alerts that have all labels of one of the sets; every firing alert where a set is empty.
 _FIRING: Final = """
 SELECT identity, occurrence, fingerprint, severity, summary, labels, starts_at
-FROM alerts WHERE status = 'firing' AND labels @> ANY ($1::jsonb[])
+FROM alerts WHERE status = 'firing' AND labels @> ANY ($1::jsonb[]) AND ($2::text[] IS NULL OR team = ANY ($2))
 ORDER BY starts_at DESC, identity
 """
 
@@ -59,10 +59,12 @@ class MutedIncident(msgspec.Struct, frozen=True, kw_only=True):
     firing: int
 
 
-async def firing_alerts(conn: "Conn", with_labels: Sequence[dict[str, str]]) -> AsyncIterator[list[FiringAlert]]:
+async def firing_alerts(
+    conn: "Conn", with_labels: Sequence[dict[str, str]], teams: list[str] | None
+) -> AsyncIterator[list[FiringAlert]]:  # fmt: skip
     """Firing alerts that have all labels of one of the sets, the latest first, in pieces."""
     async with conn.transaction():
-        cursor = await conn.cursor(_FIRING, list(with_labels))
+        cursor = await conn.cursor(_FIRING, list(with_labels), teams)
         while rows := await cursor.fetch(_PIECE):
             yield [FiringAlert(**dict(row)) for row in rows]
 

@@ -17,7 +17,7 @@ LINES: Final = 100
 _ALERT: Final = """
 SELECT identity, occurrence, fingerprint, team, source, status, severity, summary, labels, starts_at, ends_at,
        last_seen_at, pulse
-  FROM alerts WHERE fingerprint = $1 OR identity = $1
+  FROM alerts WHERE (fingerprint = $1 OR identity = $1) AND ($2::text[] IS NULL OR team = ANY ($2))
  ORDER BY last_seen_at DESC, occurrence DESC LIMIT 1
 """
 
@@ -90,9 +90,9 @@ class Material(msgspec.Struct, frozen=True, kw_only=True):
     groups: list[dict[str, Any]]
 
 
-async def alert_of(conn: "Conn", name: str) -> tuple[StoryAlert, bytes] | None:
-    """The alert of a fingerprint or identity with its encoded pulse; None if there is none."""
-    row = await conn.fetchrow(_ALERT, name)
+async def alert_of(conn: "Conn", name: str, teams: list[str] | None) -> tuple[StoryAlert, bytes] | None:
+    """The alert of a fingerprint or identity, of these teams (None: of any), and its encoded pulse; None: no alert."""
+    row = await conn.fetchrow(_ALERT, name, teams)
     if row is None:
         return None
     return StoryAlert(**{field: row[field] for field in StoryAlert.__struct_fields__}), row["pulse"]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 import re2
-from litestar import get
+from litestar import Request, get
 from litestar.datastructures import State
 from litestar.params import FromQuery, QueryParameter
 
@@ -19,7 +19,9 @@ from streams.rules_routes import Route
 from streams.settings import Settings
 from web.database import Database
 from web.picture import Painter, Picture, Standing
+from web.principal import principal
 from web.problems import FieldProblemError
+from web.rights import teams_of
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -105,6 +107,7 @@ class Wanted:
 @get("/api/v2/alerts", summary="Firing alerts, as Alertmanager lists them", tags=["alertmanager"])
 async def gettable_alerts(
     state: State,
+    request: Request[Any, Any, Any],
     matchers: Filter = None,
     receiver: ReceiverName = None,
     active: FromQuery[bool] = True,  # noqa: FBT002 - a query parameter
@@ -113,13 +116,15 @@ async def gettable_alerts(
     unprocessed: FromQuery[bool] = True,  # noqa: ARG001, FBT002 - a query parameter; nothing stays unprocessed here
 ) -> list[GettableAlert]:
     """Alertmanager's own parameters; `filter` may be given several times."""
+    teams = teams_of(principal(request))
     wanted = Wanted(matchers or [], receiver, active=active, silenced=silenced, inhibited=inhibited)
-    return [alert async for alert, standing, _ in _firing(state, wanted) if _any_receives(wanted, standing)]
+    return [alert async for alert, standing, _ in _firing(state, wanted, teams) if _any_receives(wanted, standing)]
 
 
 @get("/api/v2/alerts/groups", summary="Firing alerts by group, as Alertmanager lists them", tags=["alertmanager"])
 async def alert_groups(
     state: State,
+    request: Request[Any, Any, Any],
     matchers: Filter = None,
     receiver: ReceiverName = None,
     active: FromQuery[bool] = True,  # noqa: FBT002 - a query parameter
@@ -128,9 +133,10 @@ async def alert_groups(
     muted: FromQuery[bool] = True,  # noqa: FBT002 - a query parameter
 ) -> list[AlertGroup]:
     """One group for each route and values of its `group_by`; an alert may be in several."""
+    teams = teams_of(principal(request))
     wanted = Wanted(matchers or [], receiver, active=active, silenced=silenced, inhibited=inhibited)
     groups: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[Route, list[GettableAlert]]] = {}
-    async for alert, standing, picture in _firing(state, wanted):
+    async for alert, standing, picture in _firing(state, wanted, teams):
         for route in standing.routes:
             by = picture.muted_by(route)
             if not wanted.receives(route.receiver) or (by and not muted):
@@ -166,7 +172,9 @@ def status_of(standing: Standing) -> GettableStatus:
     )
 
 
-async def _firing(state: State, wanted: Wanted) -> AsyncIterator[tuple[GettableAlert, Standing, Picture]]:
+async def _firing(
+    state: State, wanted: Wanted, teams: list[str] | None
+) -> AsyncIterator[tuple[GettableAlert, Standing, Picture]]:
     """Alerts that are asked for, by fingerprint."""
     database: Database = state.database
     painter: Painter = state.painter
@@ -174,10 +182,10 @@ async def _firing(state: State, wanted: Wanted) -> AsyncIterator[tuple[GettableA
     now = datetime.now(UTC)
     async with database.reading() as conn:
         picture = await painter.picture(conn, now)
-        async for rows in firing_now(conn, wanted.certain):
+        async for rows in firing_now(conn, wanted.certain, teams):
             for row in rows:
                 until = _until(row, settings)
-                standing = picture.of(row["labels"], row["fingerprint"])
+                standing = picture.of(row["labels"], row["team"], row["fingerprint"])
                 if until >= now and wanted.takes(row["labels"], standing):
                     yield _gettable(row, standing, until), standing, picture
 

@@ -3,11 +3,12 @@
 import uuid
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
-from litestar import Response, delete, get, post
+from litestar import Request, Response, delete, get, post
 from litestar.datastructures import State
+from litestar.exceptions import NotFoundException
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from agents.rules import silence as rules
@@ -19,8 +20,11 @@ from streams.rules_matchers import Matcher, MatcherError, checked
 from web.alertmanager import Filter, matchers_of
 from web.alertmanager_errors import RefusedError
 from web.database import Database
+from web.principal import Principal, principal
 from web.silence_store import Draft, UnknownSilenceError, moment
-from web.silences import MAX_LISTED, announce, store_of
+from web.silences import MAX_LISTED, announce, author, changeable, is_seen, silence_team, store_of
+
+Asked = Request[Any, Any, Any]
 
 _ORDER = {SilenceState.ACTIVE: 1, SilenceState.PENDING: 2, SilenceState.EXPIRED: 3}
 
@@ -75,24 +79,25 @@ class StoredId(msgspec.Struct, frozen=True):
 @get("/api/v2/silences", summary="Silences, as Alertmanager lists them", tags=["alertmanager"])
 async def gettable_silences(
     state: State,
+    request: Asked,
     matchers: Filter = None,
     creator: Annotated[list[str] | None, QueryParameter(description="Only silences that these created")] = None,
 ) -> list[GettableSilence]:
     """Active ones by end, pending ones by start, then those that ended lately."""
-    wanted, now = matchers_of(matchers or []), datetime.now(UTC)
+    wanted, now, who = matchers_of(matchers or []), datetime.now(UTC), principal(request)
     database: Database = state.database
     async with database.reading() as conn:
         stored = await silence_rows.listed(conn, now - silence_rows.RETENTION, MAX_LISTED)
     found = [
         _gettable(one, now)
         for one in stored
-        if _named(one, wanted) and (not creator or one.silence.created_by in creator)
+        if is_seen(who, one) and _named(one, wanted) and (not creator or one.silence.created_by in creator)
     ]
     return sorted(found, key=_place)
 
 
 @post("/api/v2/silences", summary="Create or edit a silence", tags=["alertmanager"], status_code=200)
-async def post_silence(state: State, data: JSONBody[PostableSilence]) -> StoredId:
+async def post_silence(state: State, request: Asked, data: JSONBody[PostableSilence]) -> StoredId:
     """An id that is given must exist; other matchers end that silence and make a new one."""
     now = datetime.now(UTC)
     if data.starts_at.tzinfo is None or data.ends_at.tzinfo is None:
@@ -101,8 +106,13 @@ async def post_silence(state: State, data: JSONBody[PostableSilence]) -> StoredI
         raise RefusedError(HTTPStatus.BAD_REQUEST, "Failed to create silence: start time must be before end time")
     if data.ends_at < now:
         raise RefusedError(HTTPStatus.BAD_REQUEST, "Failed to create silence: end time can't be in the past")
+    who = principal(request)
+    known = _id(data.id) if data.id else None
+    if known is not None:
+        await _changeable(state, who, known)
     try:
-        stored = await store_of(state).store(_draft(data, now), data.created_by, _id(data.id) if data.id else None, now)
+        actor = author(who, data.created_by)
+        stored = await store_of(state).store(_draft(who, data, now), actor, known, now)
     except SilenceError as error:
         raise RefusedError(HTTPStatus.BAD_REQUEST, f"Failed to create silence: {error.reason}") from error
     except UnknownSilenceError as error:
@@ -112,21 +122,23 @@ async def post_silence(state: State, data: JSONBody[PostableSilence]) -> StoredI
 
 
 @get("/api/v2/silence/{silence_id:str}", summary="One silence, as Alertmanager shows it", tags=["alertmanager"])
-async def gettable_silence(state: State, silence_id: FromPath[str]) -> GettableSilence:
+async def gettable_silence(state: State, request: Asked, silence_id: FromPath[str]) -> GettableSilence:
     """Whatever its state."""
     database: Database = state.database
     async with database.reading() as conn:
         found = await silence_rows.by_id(conn, _id(silence_id))
-    if found is None:
+    if found is None or not is_seen(principal(request), found):
         raise RefusedError(HTTPStatus.NOT_FOUND, f"silence {silence_id} not found")
     return _gettable(found, datetime.now(UTC))
 
 
 @delete("/api/v2/silence/{silence_id:str}", summary="End a silence now", tags=["alertmanager"], status_code=200)
-async def delete_silence(state: State, silence_id: FromPath[str]) -> Response[None]:
+async def delete_silence(state: State, request: Asked, silence_id: FromPath[str]) -> Response[None]:
     """One that has ended stays as it is, and that is no error."""
+    who, known = principal(request), _id(silence_id)
+    await _changeable(state, who, known)
     try:
-        await store_of(state).expire(_id(silence_id), "alertmanager api", datetime.now(UTC))
+        await store_of(state).expire(known, author(who, "alertmanager api"), datetime.now(UTC))
     except UnknownSilenceError as error:
         raise RefusedError(HTTPStatus.NOT_FOUND, f"silence {silence_id} not found") from error
     announce(state)
@@ -144,12 +156,20 @@ def _id(text: str) -> uuid.UUID:
         raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, reason) from error
 
 
-def _draft(data: PostableSilence, now: datetime) -> Draft:
+async def _changeable(state: State, who: Principal, silence_id: uuid.UUID) -> None:
+    try:
+        await changeable(state, who, silence_id)
+    except NotFoundException as error:
+        raise RefusedError(HTTPStatus.NOT_FOUND, f"silence {silence_id} not found") from error
+
+
+def _draft(who: Principal, data: PostableSilence, now: datetime) -> Draft:
     return Draft(
         sets=(tuple(_matcher(item) for item in data.matchers),),
         starts_at=moment("startsAt", data.starts_at if data.id else max(data.starts_at, now)),
         ends_at=moment("endsAt", data.ends_at),
         created_by=data.created_by,
+        team=silence_team(who),
         comment=data.comment,
         annotations=data.annotations,
     )

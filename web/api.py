@@ -1,7 +1,7 @@
 """The JSON API that the page and other programs read: incidents, alerts, tables, totals, and what changes."""
 
 import uuid
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 from litestar import Litestar, Request, Response, Router, get
@@ -61,9 +61,12 @@ from web.picture import Painter
 from web.principal import principal
 from web.receivers import receivers
 from web.reloading import Reloader, reload
-from web.rights import check_scope
+from web.rights import check_scope, teams_of
 from web.silence_store import SilenceStore
-from web.table_views import TableEntry, TablesView, TableViews
+from web.table_views import TableEntry, TablesView, TableViews, team_in
+
+if TYPE_CHECKING:
+    from web.database import Conn
 
 MAX_SEQ: Final = 2**53 - 1
 _NO_STORE: Final = {"cache-control": "no-store"}
@@ -84,6 +87,7 @@ class Sums(msgspec.Struct, frozen=True, kw_only=True):
 @get("/api/v1/incidents", summary="Incidents, a page at a time", tags=["incidents"])
 async def incidents(  # noqa: PLR0917 - query parameters, given by name
     state: State,
+    request: Request[Any, Any, Any],
     status: FromQuery[list[IncidentStatus] | None] = None,
     severity: FromQuery[list[Severity] | None] = None,
     kind: FromQuery[list[Kind] | None] = None,
@@ -103,9 +107,14 @@ async def incidents(  # noqa: PLR0917 - query parameters, given by name
     except ValueError as error:
         raise problems.FieldProblemError("id", "no id begins so") from error
     wanted = IncidentFilter(
-        status=tuple(status or ()), severity=tuple(severity or ()), kind=tuple(kind or ()), team=team, text=q, ids=ids,
+        status=tuple(status or ()),
+        severity=tuple(severity or ()),
+        kind=tuple(kind or ()),
+        text=q,
+        ids=ids,
         assignee=assignee,
-    )  # fmt: skip
+        teams=teams_of(principal(request), team),
+    )
     try:
         after = decode_cursor(cursor, sort) if cursor else None
     except CursorError as error:
@@ -130,6 +139,7 @@ async def incident(
 @get("/api/v1/incidents/{incident_id:uuid}/timeline", summary="What happened to it", tags=["incidents"])
 async def timeline(
     state: State,
+    request: Request[Any, Any, Any],
     incident_id: FromPath[uuid.UUID],
     after: Annotated[int, QueryParameter(ge=0, le=MAX_SEQ, description="Sequence number to go on from")] = 0,
     before: Annotated[
@@ -143,14 +153,14 @@ async def timeline(
             entries = await timeline_of(conn, incident_id, after, limit)
         else:
             entries = await timeline_before(conn, incident_id, before, limit)
-        if not entries and not await incidents_by_id(conn, [incident_id]):
-            raise NotFoundException("No incident has this id")
+        await _seen(conn, request, incident_id)
         return entries
 
 
 @get("/api/v1/alerts", summary="Alerts, newest occurrence of each", tags=["alerts"])
 async def alerts(
     state: State,
+    request: Request[Any, Any, Any],
     status: Annotated[str | None, QueryParameter(pattern="^(firing|resolved)$")] = None,
     team: Team = None,
     q: Text = "",
@@ -161,10 +171,16 @@ async def alerts(
     """By identity; with `incident`, every occurrence of its alerts, firing first."""
     async with _database(state).reading() as conn:
         if incident is not None:
+            found = await incidents_by_id(conn, [incident])
+            if not found or not principal(request).sees(found[0].team):
+                return AlertPage(items=[])
             offset = _offset(cursor)
             rows = await alerts_of_incident(conn, incident, limit + 1, offset)
             return AlertPage(items=rows[:limit], next=str(offset + limit) if len(rows) > limit else None)
-        rows = await current_alerts(conn, status=status, team=team, patterns=patterns(q), after=cursor, limit=limit + 1)
+        teams = teams_of(principal(request), team)
+        rows = await current_alerts(
+            conn, status=status, teams=teams, patterns=patterns(q), after=cursor, limit=limit + 1
+        )  # fmt: skip
         return AlertPage(items=rows[:limit], next=rows[limit - 1].identity if len(rows) > limit else None)
 
 
@@ -176,23 +192,29 @@ async def tables(state: State) -> TablesView:
 
 
 @get("/api/v1/tables/{table:str}/{key:str}", summary="One key of a stream table", tags=["streams"])
-async def table_entry(state: State, table: FromPath[str], key: FromPath[str]) -> list[TableEntry]:
+async def table_entry(
+    state: State, request: Request[Any, Any, Any], table: FromPath[str], key: FromPath[str]
+) -> list[TableEntry]:
     """As last committed, from each partition that has it; the owner is not asked."""
     views: TableViews = state.tables
     try:
         found = await views.look_up(table, key)
     except LookupError as error:
         raise NotFoundException(f"There is no table {table}") from error
-    if not found:
+    who = principal(request)
+    seen = [entry for entry in found if who.teams is None or who.sees(team_in(entry))]
+    if not seen:
         raise NotFoundException(f"No entry of {table} has this key")
-    return found
+    return seen
 
 
 @get("/api/v1/totals", summary="Sums of what came in", tags=["streams"])
-async def totals(state: State) -> Sums:
+async def totals(state: State, request: Request[Any, Any, Any]) -> Sums:
     """The sum: received = new + changed + resolved + duplicate + late + rejected + redelivered."""
+    teams = teams_of(principal(request))
     async with _database(state).reading() as conn:
-        return Sums(totals=await read_totals(conn), open=await read_open(conn), partitions=await read_progress(conn))
+        opened = await read_open(conn, teams)
+        return Sums(totals=await read_totals(conn), open=opened, partitions=await read_progress(conn))
 
 
 @get("/api/v1/stream", summary="Server-sent events of what changes", tags=["streams"], media_type="text/event-stream")
@@ -200,7 +222,7 @@ async def stream(state: State, request: Request[Any, Any, Any]) -> Stream:
     """Events: hello, changed, sample, away, reset. Last-Event-ID goes on where a connection broke."""
     live: Live = state.live
     return Stream(
-        live.listen(request.headers.get("last-event-id", "")),
+        live.listen(request.headers.get("last-event-id", ""), principal(request).teams),
         media_type="text/event-stream",
         headers={**_NO_STORE, "x-accel-buffering": "no"},
     )
@@ -270,6 +292,13 @@ async def _guarded(response: Response[Any]) -> Response[Any]:
 def _database(state: State) -> Database:
     database: Database = state.database
     return database
+
+
+async def _seen(conn: "Conn", request: Request[Any, Any, Any], incident_id: uuid.UUID) -> None:
+    """Refuse an incident that does not exist, or is another team's."""
+    found = await incidents_by_id(conn, [incident_id])
+    if not found or not principal(request).sees(found[0].team):
+        raise NotFoundException("No incident has this id")
 
 
 def _offset(cursor: str) -> int:

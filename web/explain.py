@@ -2,10 +2,10 @@
 
 import uuid
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from litestar import get
+from litestar import Request, get
 from litestar.datastructures import State
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
@@ -19,6 +19,8 @@ from web import story
 from web.alertmanager import GettableStatus, status_of
 from web.database import Database
 from web.picture import Painter
+from web.principal import principal
+from web.rights import teams_of
 from web.story import Line, Upcoming
 
 if TYPE_CHECKING:
@@ -47,20 +49,20 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @get("/api/v1/alerts/{fingerprint:str}/explain", summary="The story of one alert", tags=["alerts"])
-async def explain(state: State, fingerprint: FromPath[str]) -> Story:
+async def explain(state: State, request: Request[Any, Any, Any], fingerprint: FromPath[str]) -> Story:
     """In plain words: what came, what was decided and by which rule, who was told and when, what happens next."""
     settings: Settings = state.settings
     database: Database = state.database
     painter: Painter = state.painter
     async with database.reading() as conn:
-        found = await story_reads.alert_of(conn, fingerprint)
+        found = await story_reads.alert_of(conn, fingerprint, teams_of(principal(request)))
         if found is None:
             raise NotFoundException("No alert has this fingerprint")
         alert, pulse = found
         material = await story_reads.material_of(conn, alert)
         picture = await painter.picture(conn, datetime.now(UTC))
         named = await _named(conn, story.silence_ids(material.decisions))
-    standing = picture.of(alert.labels)
+    standing = picture.of(alert.labels, alert.team)
     known = _pulse.decode(pulse) if pulse else None
     return Story(
         alert=alert,

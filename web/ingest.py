@@ -22,6 +22,7 @@ from streams.producer import EventProducer
 from streams.records import AlertBatch, Rejected, Traced
 from streams.settings import Settings
 from web.http_body import BodyError, BodyReader, headers_of
+from web.principal import KEY, Principal
 from web.traces import follow
 
 OWN: Final = "/api/v1/alerts"
@@ -101,20 +102,20 @@ class Ingest:
             return _refusal(route, HTTPStatus.BAD_REQUEST, f"Idempotency-Key: longer than {_MAX_KEY} characters")
         try:
             async with self._reader.read(headers, receive) as body:
-                if route == OWN:
-                    return await self._own(body, key, headers)
-                return await self._alertmanager(body, key, headers)
+                answer = self._own if route == OWN else self._alertmanager
+                return await answer(body, key, headers, _team(scope))
         except BodyError as error:
             return _refusal(route, _busy(route) if error.busy else error.status, str(error))
         except (NowhereError, FullError) as error:
             return _refusal(route, _busy(route), str(error))
 
-    async def _own(self, body: bytes, key: str, headers: dict[bytes, bytes]) -> Answer:
+    async def _own(self, body: bytes, key: str, headers: dict[bytes, bytes], team: str) -> Answer:
         accepted_at = datetime.now(UTC)
         parsed = parse_own(
             body,
             accepted_at=accepted_at,
             limits=self._settings,
+            team=team,
             header_event_id=key or None,
             content_type=_content_type(headers),
         )
@@ -126,12 +127,13 @@ class Ingest:
         taken = Taken(len(parsed.items) - len(refused), refused, event_ids)
         return HTTPStatus.ACCEPTED, _JSON, _encode(taken)
 
-    async def _alertmanager(self, body: bytes, key: str, headers: dict[bytes, bytes]) -> Answer:
+    async def _alertmanager(self, body: bytes, key: str, headers: dict[bytes, bytes], team: str) -> Answer:
         accepted_at = datetime.now(UTC)
         parsed = parse_alertmanager(
             body,
             accepted_at=accepted_at,
             limits=self._settings,
+            team=team,
             header_event_id=key or None,
             content_type=_content_type(headers),
         )
@@ -188,6 +190,13 @@ def _status_of(refusal: Refusal | None) -> HTTPStatus:
 def _busy(route: str) -> HTTPStatus:
     """What makes this sender come again: Prometheus and Alertmanager drop what was answered 429."""
     return HTTPStatus.TOO_MANY_REQUESTS if route == OWN else HTTPStatus.SERVICE_UNAVAILABLE
+
+
+def _team(scope: Scope) -> str:
+    """The team that alerts of this sender belong to: the only one of its token, or else `default`."""
+    found = scope.get(KEY)
+    teams = found.teams if isinstance(found, Principal) else None
+    return next(iter(teams)) if teams is not None and len(teams) == 1 else "default"
 
 
 def _content_type(headers: dict[bytes, bytes]) -> str:

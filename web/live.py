@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -33,6 +33,7 @@ _MAX_VERSIONS: Final = 2000
 _OVERLAP: Final = timedelta(seconds=5)
 _LONGEST_RESUME: Final = timedelta(minutes=15)
 
+Teams = frozenset[str] | None
 log = structlog.get_logger(__name__)
 _encode = msgspec.json.Encoder().encode
 
@@ -95,7 +96,7 @@ class Live:
         self.sampler = Sampler()
         self._database = database
         self._health = health
-        self._queues: set[asyncio.Queue[bytes | None]] = set()
+        self._queues: dict[asyncio.Queue[bytes | None], Teams] = {}
         self._seen: dict[UUID, tuple[int, datetime]] = {}
         self._cursor = datetime.now(UTC)
         self._closed = False
@@ -120,14 +121,17 @@ class Live:
             totals, opened = await read_totals(conn), await read_open(conn)
             sample = self.sampler.add(totals, opened, datetime.now(UTC), time.monotonic())
             changed = await self._changed(conn) if self._queues else []
+            some = {teams for teams in self._queues.values() if teams is not None}
+            own = {teams: await read_open(conn, sorted(teams)) for teams in some}
         if not self._queues:
             self._cursor, self._seen = sample.at, {}
             return
         if changed is None:
             self._publish("reset", {"reason": "more changed than a page can follow"}, self._cursor)
         elif changed:
-            self._publish("changed", changed, self._cursor)
-        self._publish("sample", msgspec.structs.replace(sample, away=self._away()), self._cursor)
+            self._publish("changed", changed, self._cursor, lambda teams: _of(teams, changed))
+        sample = msgspec.structs.replace(sample, away=self._away())
+        self._publish("sample", sample, self._cursor, lambda teams: _own(sample, own.get(teams)))
 
     async def _changed(self, conn: Any) -> list[IncidentSummary] | None:  # noqa: ANN401 - a connection of either kind
         versions = await changed_since(conn, self._cursor - _OVERLAP, _MAX_VERSIONS)
@@ -142,8 +146,8 @@ class Live:
             return None
         return await incidents_by_id(conn, fresh) if fresh else []
 
-    async def listen(self, last_event_id: str) -> AsyncIterator[bytes]:
-        """Server-sent events for one client, from where it was; ends when it is too slow or we stop.
+    async def listen(self, last_event_id: str, teams: Teams = None) -> AsyncIterator[bytes]:
+        """Server-sent events for one client of these teams, from where it was; ends when it is too slow or we stop.
 
         Raises:
             PartAwayError: too many listen already.
@@ -151,12 +155,12 @@ class Live:
         if len(self._queues) >= _MAX_CLIENTS or self._closed:
             raise PartAwayError("no more live listeners are taken")
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(_QUEUE)
-        self._queues.add(queue)
+        self._queues[queue] = teams
         metrics.live_clients.set(len(self._queues))
         try:
-            yield b"retry: 2000\n\n" + event("hello", self._hello())
+            yield b"retry: 2000\n\n" + event("hello", self._hello(teams))
             if last_event_id:
-                yield await self._resumed(last_event_id)
+                yield await self._resumed(last_event_id, teams)
             while True:
                 try:
                     async with asyncio.timeout(_HEARTBEAT):
@@ -167,7 +171,7 @@ class Live:
                     return
                 yield message
         finally:
-            self._queues.discard(queue)
+            self._queues.pop(queue, None)
             metrics.live_clients.set(len(self._queues))
 
     def close(self) -> None:
@@ -179,10 +183,12 @@ class Live:
     def _away(self) -> list[str]:
         return [name for name, part in self._health.readiness().parts.items() if not part.ok]
 
-    def _hello(self) -> dict[str, Any]:
+    def _hello(self, teams: Teams) -> dict[str, Any]:
+        if teams is not None:
+            return {"history": [], "sample": None, "health": self._health.readiness()}
         return {"history": list(self.sampler.ring), "sample": self.sampler.latest, "health": self._health.readiness()}
 
-    async def _resumed(self, last_event_id: str) -> bytes:
+    async def _resumed(self, last_event_id: str, teams: Teams) -> bytes:
         since = _moment(last_event_id)
         if since is None or datetime.now(UTC) - since > _LONGEST_RESUME:
             return event("reset", {"reason": "away for too long"})
@@ -194,18 +200,33 @@ class Live:
                 missed = await incidents_by_id(conn, [key for key, *_ in versions])
         except DatabaseAwayError as error:
             return event("away", {"reason": str(error)})
-        return event("changed", missed, versions[-1][2] if versions else since)
+        return event("changed", _of(teams, missed), versions[-1][2] if versions else since)
 
-    def _publish(self, name: str, data: object, at: datetime | None = None) -> None:
-        if not self._queues:
-            return
-        message = event(name, data, at)
-        for queue in self._queues:
+    def _publish(
+        self, name: str, data: object, at: datetime | None = None, own: Callable[[frozenset[str]], object] | None = None
+    ) -> None:
+        """Hand an event to everyone; to those of some teams what `own` gives, where it is given."""
+        messages: dict[Teams, bytes] = {}
+        for queue, teams in self._queues.items():
+            if teams not in messages:
+                said = data if own is None or teams is None else own(teams)
+                messages[teams] = event(name, said, at)
             try:
-                queue.put_nowait(message)
+                queue.put_nowait(messages[teams])
             except asyncio.QueueFull:
                 metrics.live_dropped.inc()
                 _end(queue)
+
+
+def _of(teams: Teams, items: list[IncidentSummary]) -> list[IncidentSummary]:
+    return [item for item in items if teams is None or item.team in teams]
+
+
+def _own(sample: Sample, opened: OpenIncidents | None) -> Sample:
+    """The sample as some teams see it: with their own incidents; none for who came a moment ago."""
+    opened = opened or OpenIncidents()
+    point = msgspec.structs.replace(sample.point, open=opened.count) if sample.point is not None else None
+    return msgspec.structs.replace(sample, open=opened, point=point)
 
 
 def event(name: str, data: object, at: datetime | None = None) -> bytes:

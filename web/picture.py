@@ -51,14 +51,14 @@ class Picture:
         self._sources = sources
         self._closed = {route.id: closed_by(config.time_intervals, route, now) for route in config.route.walk()}
 
-    def of(self, labels: Mapping[str, str], key: str = "") -> Standing:
-        """How an alert with these labels stands; `key` names the label set, to be remembered by."""
+    def of(self, labels: Mapping[str, str], team: str, key: str = "") -> Standing:
+        """How an alert of a team with these labels stands; `key` names the label set, to be remembered by."""
         rules = self.config.inhibit_rules
         source = self._sources.muting(inhibition.targets_of(rules, labels)) if rules else ""
         routes = tuple(routing.routes_for(self.config.tree_for(labels), labels))
         closed = [self._closed[route.id] for route in routes]
         return Standing(
-            self.silences.muting(labels, self.now, key),
+            self.silences.muting(labels, self.now, key, team),
             (source,) if source else (),
             tuple(sorted({name for names in closed for name in names})),
             routes,

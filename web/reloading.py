@@ -11,6 +11,7 @@ from litestar.datastructures import State
 from streams import metrics
 from streams.settings import Settings
 from web.configuration import Announcer, RulesAwayError, RulesError, read_rules
+from web.principal import NEEDS, Scope
 from web.problems import FieldError, PartAwayError, Problem, respond
 
 log = structlog.get_logger(__name__)
@@ -65,7 +66,8 @@ def loaded() -> None:
     metrics.config_last_reload_success_timestamp_seconds.set_to_current_time()
 
 
-@post("/-/reload", status_code=HTTPStatus.OK, summary="Read the rules file anew", tags=["configuration"])
+@post("/-/reload", status_code=HTTPStatus.OK, summary="Read the rules file anew", tags=["configuration"],
+      opt={NEEDS: Scope.ADMIN})  # fmt: skip
 async def reload(state: State) -> Response[Reloaded] | Response[Problem]:
     """The new file is taken whole; if anything is wrong with it, the old rules stay and the answer says what (400)."""
     reloader: Reloader = state.reloader

@@ -23,12 +23,12 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     incidents: list[MutedIncident]
 
 
-async def preview_of(conn: "Conn", sets: Sets) -> Preview:
-    """Firing alerts that meet the conditions, and their incidents."""
+async def preview_of(conn: "Conn", sets: Sets, teams: list[str] | None) -> Preview:
+    """Firing alerts of these teams (None: of all) that meet the conditions, and their incidents."""
     certain = [{m.name: m.value for m in one if m.op == "=" and m.value} for one in sets]
     hit: list[tuple[str, int]] = []
     shown: list[FiringAlert] = []
-    async for piece in firing_alerts(conn, certain):
+    async for piece in firing_alerts(conn, certain, teams):
         found = [alert for alert in piece if rules.matches(sets, alert.labels)]
         hit += [(alert.identity, alert.occurrence) for alert in found]
         shown += found[: SHOWN - len(shown)]

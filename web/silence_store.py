@@ -26,13 +26,14 @@ class UnknownSilenceError(Exception):
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
-    """What somebody wants a silence to be; `sets` are alternatives of (label, operator, value)."""
+    """What somebody wants a silence to be; `sets` are alternatives of (label, operator, value), no `team` is all."""
 
     sets: rules.Sets
     starts_at: datetime
     ends_at: datetime
     created_by: str
     comment: str
+    team: str = ""
     annotations: dict[str, str] = {}
     recurrence: Recurrence | None = None
     remind_before: timedelta | None = None
@@ -65,6 +66,7 @@ def silence_of(draft: Draft) -> Silence:
         windows=windows,
         created_by=draft.created_by,
         comment=draft.comment,
+        team=draft.team,
         remind_at=windows[-1][1] - before if before is not None else None,
         remind_to=draft.remind_to,
     )

@@ -2,12 +2,12 @@
 
 import uuid
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from litestar import get, post, put
+from litestar import Request, get, post, put
 from litestar.datastructures import State
-from litestar.exceptions import NotFoundException
+from litestar.exceptions import NotFoundException, PermissionDeniedException
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from agents.rules import silence as rules
@@ -18,13 +18,16 @@ from sinks.silence_rows import AuditEntry, Recurrence, StoredSilence
 from streams.rules_matchers import Matcher, MatcherError, checked
 from web.announcing import SilenceAnnouncer
 from web.database import Database
+from web.principal import Principal, principal
 from web.problems import FieldProblemError
+from web.rights import team_for, teams_of
 from web.silence_preview import Preview, preview_of
 from web.silence_store import Draft, SilenceStore, UnknownSilenceError, moment, silence_of
 
 MAX_LISTED = 10_000
 _LONGEST_REMINDER = 366 * 86_400
 
+Asked = Request[Any, Any, Any]
 Words = Annotated[str, msgspec.Meta(max_length=4000)]
 Name = Annotated[str, msgspec.Meta(max_length=200)]
 
@@ -40,6 +43,7 @@ class MatcherBody(msgspec.Struct, frozen=True, kw_only=True):
 class SilenceBody(msgspec.Struct, frozen=True, kw_only=True):
     """What a silence shall be. One of the `matchers` lists must hold whole.
 
+    Without a `team` it mutes alerts of all teams, or of the only one that its author sees.
     `starts_at` left out is now. With a `recurrence` the first window is from
     `starts_at` to `ends_at`, and the following ones are as long. `remind_before`
     (seconds before its last end) has `remind_to`, a receiver, told, or else the
@@ -54,6 +58,7 @@ class SilenceBody(msgspec.Struct, frozen=True, kw_only=True):
     ends_at: datetime
     created_by: Name
     comment: Words
+    team: Name | None = None
     annotations: dict[str, str] = {}
     recurrence: Recurrence | None = None
     remind_before: Annotated[int, msgspec.Meta(ge=1, le=_LONGEST_REMINDER)] | None = None
@@ -72,6 +77,7 @@ class SilenceView(msgspec.Struct, frozen=True, kw_only=True):
     windows: int
     created_by: str
     comment: str
+    team: str
     annotations: dict[str, str]
     recurrence: Recurrence | None
     remind_before: int | None
@@ -94,6 +100,7 @@ def view_of(stored: StoredSilence, now: datetime) -> SilenceView:
         windows=len(silence.windows),
         created_by=silence.created_by,
         comment=silence.comment,
+        team=silence.team,
         annotations=stored.annotations,
         recurrence=stored.recurrence,
         remind_before=int(stored.remind_before.total_seconds()) if stored.remind_before else None,
@@ -106,6 +113,7 @@ def view_of(stored: StoredSilence, now: datetime) -> SilenceView:
 @get("/api/v1/silences", summary="Silences", tags=["silences"])
 async def silences(
     state: State,
+    request: Asked,
     wanted: Annotated[list[SilenceState] | None, QueryParameter(name="state", description="Only these states")] = None,
     limit: Annotated[int, QueryParameter(ge=1, le=MAX_LISTED)] = 1000,
 ) -> list[SilenceView]:
@@ -114,43 +122,52 @@ async def silences(
     database: Database = state.database
     async with database.reading() as conn:
         found = await silence_rows.listed(conn, now - silence_rows.RETENTION, MAX_LISTED)
-    views = [view_of(stored, now) for stored in found]
+    who = principal(request)
+    views = [view_of(stored, now) for stored in found if is_seen(who, stored)]
     return [view for view in views if not wanted or view.state in wanted][:limit]
 
 
 @get("/api/v1/silences/{silence_id:uuid}", summary="One silence", tags=["silences"])
-async def silence(state: State, silence_id: FromPath[uuid.UUID]) -> SilenceView:
+async def silence(state: State, request: Asked, silence_id: FromPath[uuid.UUID]) -> SilenceView:
     """Whatever its state."""
-    return view_of(await stored_silence(state, silence_id), datetime.now(UTC))
+    return view_of(await stored_silence(state, principal(request), silence_id), datetime.now(UTC))
 
 
 @get("/api/v1/silences/{silence_id:uuid}/audit", summary="Who changed a silence", tags=["silences"])
-async def silence_audit(state: State, silence_id: FromPath[uuid.UUID]) -> list[AuditEntry]:
+async def silence_audit(state: State, request: Asked, silence_id: FromPath[uuid.UUID]) -> list[AuditEntry]:
     """Every change in order, with the silence before and after it."""
-    await stored_silence(state, silence_id)
+    await stored_silence(state, principal(request), silence_id)
     database: Database = state.database
     async with database.reading() as conn:
         return await silence_rows.story(conn, silence_id)
 
 
 @post("/api/v1/silences", summary="Create a silence", tags=["silences"], status_code=201)
-async def create_silence(state: State, data: JSONBody[SilenceBody]) -> SilenceView:
+async def create_silence(state: State, request: Asked, data: JSONBody[SilenceBody]) -> SilenceView:
     """It is on once this answers, and in every worker's view within a second."""
-    return await _store(state, data, None)
+    return await _store(state, principal(request), data, None)
 
 
 @put("/api/v1/silences/{silence_id:uuid}", summary="Edit a silence", tags=["silences"])
-async def edit_silence(state: State, silence_id: FromPath[uuid.UUID], data: JSONBody[SilenceBody]) -> SilenceView:
+async def edit_silence(
+    state: State, request: Asked, silence_id: FromPath[uuid.UUID], data: JSONBody[SilenceBody]
+) -> SilenceView:
     """Another end or comment keeps the id; other matchers, or another past, end it and make a new one."""
-    return await _store(state, data, silence_id)
+    who = principal(request)
+    await changeable(state, who, silence_id)
+    return await _store(state, who, data, silence_id)
 
 
 @post("/api/v1/silences/{silence_id:uuid}/expire", summary="End a silence now", tags=["silences"], status_code=200)
-async def expire_silence(state: State, silence_id: FromPath[uuid.UUID], by: FromQuery[str] = "api") -> SilenceView:
-    """One that has ended stays as it is. `by` is who does it, for the audit."""
+async def expire_silence(
+    state: State, request: Asked, silence_id: FromPath[uuid.UUID], by: FromQuery[str] = "api"
+) -> SilenceView:
+    """One that has ended stays as it is. `by` is who does it, for its audit, where nobody signs in."""
+    who = principal(request)
+    await changeable(state, who, silence_id)
     now = datetime.now(UTC)
     try:
-        ended = await store_of(state).expire(silence_id, by[:200] or "api", now)
+        ended = await store_of(state).expire(silence_id, author(who, by[:200] or "api"), now)
     except UnknownSilenceError as error:
         raise NotFoundException("No silence has this id") from error
     announce(state)
@@ -158,16 +175,16 @@ async def expire_silence(state: State, silence_id: FromPath[uuid.UUID], by: From
 
 
 @post("/api/v1/silences/preview", summary="Whom a silence would mute", tags=["silences"], status_code=200)
-async def preview_silence(state: State, data: JSONBody[SilenceBody]) -> Preview:
+async def preview_silence(state: State, request: Asked, data: JSONBody[SilenceBody]) -> Preview:
     """Firing alerts that meet its matchers, and their incidents; nothing is stored."""
-    now = datetime.now(UTC)
+    now, who = datetime.now(UTC), principal(request)
     try:
-        wanted = silence_of(_draft(data, now))
+        wanted = silence_of(_draft(who, data, now))
     except SilenceError as error:
         raise FieldProblemError(error.field, error.reason) from error
     database: Database = state.database
     async with database.reading() as conn:
-        return await preview_of(conn, rules.sets_of(wanted))
+        return await preview_of(conn, rules.sets_of(wanted), teams_of(who, data.team or None))
 
 
 def store_of(state: State) -> SilenceStore:
@@ -182,24 +199,56 @@ def announce(state: State) -> None:
     announcer.soon()
 
 
-async def stored_silence(state: State, silence_id: uuid.UUID) -> StoredSilence:
+def author(who: Principal, said: str) -> str:
+    """Who it was: whoever signed in or showed a token, or else what was said."""
+    return said if who.kind == "anonymous" else who.name
+
+
+def is_seen(who: Principal, stored: StoredSilence) -> bool:
+    """Whether a silence may be shown: it is of one of their teams, or mutes all of them."""
+    return not stored.silence.team or who.sees(stored.silence.team)
+
+
+def silence_team(who: Principal, wanted: str | None = None) -> str:
+    """The team of a new silence; '' is all of them, for those who see all.
+
+    Raises:
+        PermissionDeniedException: it is not theirs, or must be named.
+    """
+    return "" if who.teams is None and not wanted else team_for(who, wanted)
+
+
+async def changeable(state: State, who: Principal, silence_id: uuid.UUID) -> None:
+    """Refuse what may be seen and not changed: a silence of all teams, by somebody of some.
+
+    Raises:
+        NotFoundException: there is none, or it is not theirs to see.
+        PermissionDeniedException: it mutes other teams too.
+    """
+    stored = await stored_silence(state, who, silence_id)
+    if who.teams is not None and not stored.silence.team:
+        raise PermissionDeniedException("It mutes other teams too")
+
+
+async def stored_silence(state: State, who: Principal, silence_id: uuid.UUID) -> StoredSilence:
     """One silence.
 
     Raises:
-        NotFoundException: there is none of that id.
+        NotFoundException: there is none of that id, or it is another team's.
     """
     database: Database = state.database
     async with database.reading() as conn:
         found = await silence_rows.by_id(conn, silence_id)
-    if found is None:
+    if found is None or not is_seen(who, found):
         raise NotFoundException("No silence has this id")
     return found
 
 
-async def _store(state: State, body: SilenceBody, silence_id: uuid.UUID | None) -> SilenceView:
+async def _store(state: State, who: Principal, body: SilenceBody, silence_id: uuid.UUID | None) -> SilenceView:
     now = datetime.now(UTC)
     try:
-        stored = await store_of(state).store(_draft(body, now), body.created_by, silence_id, now)
+        actor = author(who, body.created_by)
+        stored = await store_of(state).store(_draft(who, body, now), actor, silence_id, now)
     except SilenceError as error:
         raise FieldProblemError(error.field, error.reason) from error
     except UnknownSilenceError as error:
@@ -208,12 +257,13 @@ async def _store(state: State, body: SilenceBody, silence_id: uuid.UUID | None) 
     return view_of(stored, now)
 
 
-def _draft(body: SilenceBody, now: datetime) -> Draft:
+def _draft(who: Principal, body: SilenceBody, now: datetime) -> Draft:
     return Draft(
         sets=tuple(tuple(_matcher(item) for item in one) for one in body.matchers),
         starts_at=moment("starts_at", body.starts_at or now),
         ends_at=moment("ends_at", body.ends_at),
-        created_by=body.created_by,
+        created_by=who.name if who.kind == "user" else body.created_by,
+        team=silence_team(who, body.team),
         comment=body.comment,
         annotations=body.annotations,
         recurrence=body.recurrence,

@@ -143,7 +143,7 @@ def _end_of(pulse: Pulse | None) -> Iterator[Upcoming]:
 
 
 def _mutes(alert: StoryAlert, picture: Picture) -> Iterator[Upcoming]:
-    standing = picture.of(alert.labels)
+    standing = picture.of(alert.labels, alert.team)
     for silence_id in standing.silenced_by:
         silence = picture.silences.known[silence_id]
         _, end = rules.window_at(silence.windows, picture.now)

@@ -67,6 +67,12 @@ class TableEntry(msgspec.Struct, frozen=True, kw_only=True):
     value: dict[str, Any] | list[Any] | str | int | float | bool | None
 
 
+def team_in(entry: TableEntry) -> str:
+    """The team that an entry belongs to; '' where it does not say, so that only who sees all teams sees it."""
+    value = entry.value
+    return str(value.get("team", "")) if isinstance(value, dict) else ""
+
+
 class TableViews:
     """Reads the sizes in one pipeline, at most once a second however many ask; and single keys."""
 

@@ -152,14 +152,20 @@ class Silences:
         """Ids of silences that have ended."""
         return [key for key, one in self.known.items() if state_at(one.windows, now) is State.EXPIRED]
 
-    def muting(self, labels: Mapping[str, str], now: datetime, key: str = "") -> tuple[str, ...]:
-        """Ids of the silences that are on for these labels, sorted. `key` names the label set, to be remembered by."""
+    def muting(self, labels: Mapping[str, str], now: datetime, key: str = "", team: str = "default") -> tuple[str, ...]:
+        """Ids of the silences that are on for these labels and that team, sorted.
+
+        `key` names the label set, to be remembered by; a silence of no team is everybody's.
+        """
         found = self._found.get(key) if key else None
         if found is None:
             found = self._matching(labels)
             if key and len(self._found) < CACHED:
                 self._found[key] = found
-        return tuple(one for one in found if state_at(self.known[one].windows, now) is State.ACTIVE)
+        return tuple(
+            one for one in found
+            if self.known[one].team in {"", team} and state_at(self.known[one].windows, now) is State.ACTIVE
+        )  # fmt: skip
 
     def _matching(self, labels: Mapping[str, str]) -> tuple[str, ...]:
         near = [one for item in labels.items() for one in self._at.get(item, ())]
