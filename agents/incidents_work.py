@@ -297,7 +297,7 @@ class IncidentsWork:
                 now=self._now,
                 page_url=self.logic.settings.page_url,
                 strict=self._strict,
-                muted=self._muting(members, route, config),
+                muted=self._muting(members, route, config, group.team),
             ),
         )  # fmt: skip
         self.notices += done.notices
@@ -307,12 +307,12 @@ class IncidentsWork:
         for decision in done.decisions:
             self.story.decide(key, done.group, *decision, now=self._now)
 
-    def _muting(self, members: Sequence[Member], route: Route, config: RulesConfig) -> str:
+    def _muting(self, members: Sequence[Member], route: Route, config: RulesConfig, team: str) -> str:
         """What mutes all of a group; empty where something of it is heard."""
         closed_by = times.closed_by(config.time_intervals, route, self._now)
         if closed_by:
             return f"muted by {', '.join(closed_by)}"
-        found = [self._suppression(member, config) for member in members if member.firing]
+        found = [self._suppression(member, config, team) for member in members if member.firing]
         return flushes.in_words(found[0]) if found and all(found) else ""
 
     def _remind(self, silence_id: str, pushed_at: datetime) -> None:

@@ -45,7 +45,8 @@ async def test_somebody_signs_in_silences_something_and_signs_out(
         await expect(page.get_by_role("alert")).to_contain_text("Name or password is wrong", timeout=60_000)
         await page.get_by_label("Password").fill(PASSWORD)
         await page.get_by_role("button", name="Sign in").click()
-        await expect(page.locator("#who")).to_contain_text("ada", timeout=60_000)
+        me = page.get_by_role("button", name="ada", exact=True)
+        await expect(me).to_be_visible(timeout=60_000)
         assert page.url == f"{url}/silences?state=active"
         assert await page.evaluate("document.cookie") == ""
         status = await page.evaluate(
@@ -57,6 +58,7 @@ async def test_somebody_signs_in_silences_something_and_signs_out(
             }"""
         )
         assert status == "ada"
+        await me.click()
         await page.get_by_role("button", name="Sign out").click()
         await expect(page.get_by_role("button", name="Sign in")).to_be_visible(timeout=60_000)
         await page.goto("/")
