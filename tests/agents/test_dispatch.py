@@ -301,16 +301,20 @@ async def test_hints_are_sent_without_waiting_for_the_sweep(conn: asyncpg.Connec
 LIMITED = """
 route: {receiver: ops}
 receivers: [{name: ops, webhook_configs: [{url: "http://127.0.0.1:9/hook"}]}]
-incidents: {receivers: {ops: {rate_limit: {notices: 30, per: 1m}}}}
+incidents:
+  receivers: {ops: {rate_limit: {notices: 30, per: 1m}}}
+  people: {ada: {webhook_configs: [{url: "http://127.0.0.1:9/hook"}], rate_limit: {notices: 30, per: 1m}}}
 """
 
 
+@pytest.mark.parametrize("receiver", ["ops", "@ada"])
 async def test_what_is_over_the_limit_is_told_by_one_digest_that_names_it(
-    conn: asyncpg.Connection, start: Start
+    conn: asyncpg.Connection, start: Start, receiver: str
 ) -> None:
     version = await config_rows.store(conn, LIMITED, "test")
     made = [
-        await task(conn, await incident(conn), made_at=now(), config_version=version, urgency=n % 5) for n in range(12)
+        await task(conn, await incident(conn), made_at=now(), config_version=version, urgency=n % 5, receiver=receiver)
+        for n in range(12)
     ]
     sent: list[Claimed] = []
     told: list[Finished] = []

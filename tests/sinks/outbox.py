@@ -62,6 +62,7 @@ async def task(
     made_at: datetime = MADE_AT,
     channel: str = "webhook",
     integration: int = 0,
+    receiver: str = "ops",
 ) -> uuid.UUID:
     notice = Notice(
         id=uuid.uuid4(),
@@ -78,7 +79,7 @@ async def task(
         team="default",
         decision=decision,
         config_version=config_version,
-        receiver="ops",
+        receiver=receiver,
         integration=integration,
         channel=channel,
         target=target,
