@@ -1,6 +1,5 @@
 """People act on incidents of a running system: over HTTP, through Kafka, to Postgres, and out to the receivers."""
 
-import asyncio
 import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -47,10 +46,8 @@ async def test_somebody_takes_an_incident_comments_and_ends_it(system: System, s
     assert (again.status_code, again.json()["detail"]) == (409, "it is acknowledged already")
 
     key = str(uuid.uuid4())
-    both = await asyncio.gather(
-        *(done(system, incident, "comments", {"text": "looking"}, **{"Idempotency-Key": key}) for _ in range(2))
-    )
-    assert len(both) == 2
+    for _ in range(2):
+        await done(system, incident, "comments", {"text": "looking"}, **{"Idempotency-Key": key})
     await done(system, incident, "assign", {"assignee": "bob"})
     await done(system, incident, "links", {"url": "https://wiki.example/limits", "title": "limits"})
     there = f"{system.url}/api/v1/incidents/{incident}"
