@@ -233,6 +233,7 @@ def facts(detail: dict[str, Any]) -> Iterator[tuple[str, str]]:
         "flapping": incident["flapping"] and f"x{incident['flapping']}",
         "reopened": incident["reopened"] and f"{incident['reopened']} times",
         "labels": _labels(detail["labels"]),
+        "escalation": detail["escalation"] and _escalation(detail["escalation"]),
         "before it": incident["predecessor_id"],
         "under": detail["parent"] and _relative(detail["parent"]),
     }
@@ -252,6 +253,13 @@ def entry_line(entry: dict[str, Any]) -> str:
     return (
         f"{local(entry['at'])}  {printable(entry['event'] + by)}  {click.style(printable(detail), dim=True)}".rstrip()
     )
+
+
+def _escalation(state: dict[str, Any]) -> str:
+    if not state["next_at"]:
+        return f"{state['policy']}: {state['state']}"
+    targets = ", ".join(state["next_targets"]) or "nobody"
+    return f"{state['policy']}: step {state['step']} tells {targets} at {local(state['next_at'])}"
 
 
 def _relative(one: dict[str, Any]) -> str:

@@ -40,10 +40,12 @@ export function openDialog({ title, intro, fields, submit, label = "Save", dange
     });
     dialog.addEventListener("close", () => {
       dialog.remove();
+      done(did);
+      // The browser gives the focus back, and by now somebody may have moved it on.
+      if (document.activeElement && document.activeElement !== document.body) return;
       // What had the focus may have been drawn anew meanwhile.
       const again = before?.isConnected ? before : beforeKey && document.querySelector(`[data-focus="${CSS.escape(beforeKey)}"]`);
       (again || document.getElementById("main")).focus({ preventScroll: true });
-      done(did);
     });
     document.body.append(dialog);
     dialog.showModal();

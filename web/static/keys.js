@@ -26,8 +26,7 @@ export function showKeys(everywhere, here) {
     el("form", { method: "dialog" }, el("h2", { id: "keys-title" }, "Keys"),
       el("dl", {}, rows.map(([key, [text]]) => el("div", {}, el("dt", {}, el("kbd", {}, key)), el("dd", {}, text)))),
       el("p", { class: "buttons" }, close)));
-  const before = document.activeElement;
-  dialog.addEventListener("close", () => { dialog.remove(); before?.focus?.({ preventScroll: true }); });
+  dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);
   dialog.showModal();
   close.focus();

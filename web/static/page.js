@@ -13,6 +13,7 @@ import { loadSession, whoButton } from "/static/session.js";
 const STATES = {
   live: "Live", connecting: "Reconnecting", away: "Database away",
 };
+const LETTERS = "dead letters";
 const main = document.getElementById("main");
 const connection = document.getElementById("connection");
 const notice = document.getElementById("notice");
@@ -56,8 +57,9 @@ function said(sample) {
 }
 
 function status() {
-  const without = link === "live" && away.length ? away.join(", ") : "";
-  const text = without ? `Live, but ${without} away` : STATES[link];
+  const gone = away.filter((name) => name !== LETTERS);
+  const without = link !== "live" ? "" : gone.length ? `${gone.join(", ")} away` : away.length ? `${LETTERS} wait` : "";
+  const text = without ? `Live, but ${without}` : STATES[link];
   const state = without ? "degraded" : link;
   if (connection.dataset.state !== state) connection.dataset.state = state;
   const said = connection.querySelector("span");
