@@ -48,6 +48,10 @@ differential: $(STAMP) ## random scripts against the real Alertmanager and us: S
 	@exec $(BIN)/python -m tests.differential $(if $(SCRIPTS),--scripts $(SCRIPTS)) $(if $(SEED),--seed $(SEED)) \
 		$(if $(MODE),--mode $(MODE)) $(if $(SIMULATED),--simulated) $(if $(REPORT),--report $(REPORT))
 
+.PHONY: simulate
+simulate: $(STAMP) ## random lives of the pure core, each in several ways: SEEDS=10000, SEED=N is the first
+	@exec $(BIN)/python -m tests.simulation.seeds $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SEED),--seed $(SEED))
+
 .PHONY: bench
 bench: $(STAMP) ## each stage alone and the whole, in alerts/s and CPU (MESSAGES=100000, SECONDS=10, REPORT=FILE)
 	@exec $(BIN)/incidents bench

@@ -160,6 +160,7 @@ def _summary(config: RulesConfig) -> dict[str, int]:
         "receivers": len(config.receivers),
         "integrations": sum(len(receiver.integrations) for receiver in config.receivers.values()),
         "inhibition rules": len(config.inhibit_rules),
+        "correlation rules": len(config.ours.correlation),
         "time intervals": len(config.time_intervals),
         "template files": len(config.templates),
         "people": len(config.ours.people),

@@ -31,6 +31,7 @@ class GroupOverlay:
         self._deadlines = deadlines
         self._follow = follow
         self._groups: dict[str, GroupState | None] = {}
+        self._found: dict[str, GroupState | None] = {}
         self._members: dict[tuple[str, str], Member | None] = {}
         self._touched: dict[str, set[str]] = {}
         self._incidents: dict[str, tuple[str, GroupState]] = {}
@@ -44,8 +45,13 @@ class GroupOverlay:
         """One group."""
         if key not in self._groups:
             value = self._partition.view.tables[GROUPS].get(key)
-            self._groups[key] = decode_group(value) if value is not None else None
+            self._groups[key] = self._found[key] = decode_group(value) if value is not None else None
         return self._groups[key]
+
+    def changed(self) -> list[tuple[str, GroupState | None, GroupState | None]]:
+        """The groups that the step changes: key, as it found them, and as it leaves them."""
+        changes = self._overlay.changes.get(GROUPS, {})
+        return [(key, self._found.get(key), self._groups[key]) for key in changes]
 
     def member(self, group: str, identity: str) -> Member | None:
         """One member of a group."""

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from agents.correlator import Correlator
 from agents.deadlines import Deadlines, StepDeadlines
 from agents.rules.incident import GroupState, Member
 from agents.step import Partition
@@ -19,6 +20,8 @@ MEMBERS: Final = "members"
 RULES: Final = "rules"
 CAUSES: Final = "causes"
 """In the table `rules`: how far this partition has heard of each partition of `alerts`."""
+SAY_AGAIN: Final = "say again"
+"""In the table `rules`, and as a deadline: the tables were built from rows, so what was sent last may be lost."""
 HELD: Final = timedelta(hours=24)
 """How long an empty group remembers its last incident."""
 FLUSH: Final = "flush"
@@ -53,6 +56,7 @@ class InputsPartition(Partition):
 
     members_of: dict[str, set[str]] = field(default_factory=dict)
     suppressor: Suppressor = field(default_factory=lambda: Suppressor({}))
+    correlator: Correlator = field(default_factory=lambda: Correlator({}))
     causes: Causes = field(default_factory=Causes)
 
     @classmethod
@@ -69,6 +73,10 @@ class InputsPartition(Partition):
             arm(self.deadlines, key, group)
             self.versions.add(group.config_version)
         arm_reminders(self.deadlines, self.suppressor.silences.known.values())
+        self.correlator = Correlator(view.tables[RULES])
+        self.correlator.arm(self.deadlines)
+        if SAY_AGAIN in view.tables[RULES]:
+            self.deadlines.push(watermark, SAY_AGAIN, "")
         return self
 
 

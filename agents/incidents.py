@@ -58,7 +58,7 @@ class IncidentsLogic:
         incidents = [row for work in works for row in work.held.incident_rows()]
         if len({row.group_key for row in incidents}) < len(incidents):
             return None
-        if any(work.notices or work.heard or work.held.gone or work.refused or work.suppressor.rows for work in works):
+        if any(work.notices or work.heard or work.held.gone or work.refused or work.rule_rows() for work in works):
             return None
         if any(work.actions.rows for work in works):
             return None

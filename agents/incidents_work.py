@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from agents import escalations, flushes, notices, refusals, reminders
+from agents.correlator import MEET, StepCorrelator
 from agents.deadlines import StepDeadlines
 from agents.group_overlay import GroupOverlay
 from agents.group_partition import (
@@ -16,6 +17,7 @@ from agents.group_partition import (
     FLUSH,
     REMIND,
     RULES,
+    SAY_AGAIN,
     SNOOZE,
     STALE,
     Causes,
@@ -46,6 +48,7 @@ from streams.records import (
     MemberChange,
     Outcome,
     Rejected,
+    Sighted,
     SilenceChanged,
     TaskHint,
     Tick,
@@ -98,11 +101,14 @@ class IncidentsWork:
         self._deadlines = StepDeadlines(partition.deadlines)
         self.held = GroupOverlay(partition, self.overlay, self._deadlines, self._followed)
         self.actions = StepActions(self.held, self.story, logic.settings, self._opens)
+        rules = logic.configs[partition.config_version].ours.correlation
+        self.correlator = StepCorrelator(partition.correlator, rules, self._deadlines)
         self._ticked = False
         self._context = ""
         self.told: list[Told] = []
         self._causes = partition.causes
         self._newest = dict(partition.causes.newest)
+        self._rule_rows: list[RuleRow] = []
 
     def apply(self, offset: int, record: InputsRecord | Garbage) -> None:
         """Decide about one record."""
@@ -116,6 +122,9 @@ class IncidentsWork:
             self._garbage.append(record)
         elif type(record) is Action:
             self._act(offset, record)
+        elif type(record) is Sighted:
+            self._now = max(self._now, record.accepted_at)
+            self.correlator.hear(record, self._now)
         else:
             self._apply_rules(record)
 
@@ -148,6 +157,7 @@ class IncidentsWork:
 
     def _configure(self, version: int) -> None:
         self._config_version = version
+        self.correlator.rules = self.logic.configs[version].ours.correlation
         self.overlay.put(RULES, "config", codec.encode(version))
         if self._strict:
             # There a reload begins every group anew, and what is older than group_wait is told at once.
@@ -186,6 +196,8 @@ class IncidentsWork:
         after = msgspec.structs.replace(applied.group, config_version=found_in, trace=trace, stale_at=stale_at)
         if applied.member is not None:
             after = grouping.joined(after, applied.member, route, now=self._now, strict=self._strict)
+        if self.correlator.rules and stays and after.alive and _began(group, member, after, change):
+            after = self.correlator.saw(after, body.labels, change.identity, change.accepted_at)
         self.held.put(change.group, after)
         self.held.put_member(change.group, member, applied.member, change)
         if group is not None and group.written_off and after.incident_id != group.incident_id:
@@ -213,8 +225,7 @@ class IncidentsWork:
         left = TICK_LIMIT
         while left and (entry := self._deadlines.take(tick.due_at)) is not None:
             pushed_at, what, key = entry
-            if what == REMIND:
-                self._remind(key, pushed_at)
+            if self._is_of_no_group(what, key, pushed_at):
                 continue
             group = self.held.group(key)
             due = due_at(what, group) if group is not None else None
@@ -234,6 +245,29 @@ class IncidentsWork:
                 self._escalate(key, group)
             else:
                 self.held.drop(key)
+
+    def _is_of_no_group(self, what: str, key: str, pushed_at: datetime) -> bool:
+        """Do what is due of anything but a group."""
+        if what == REMIND:
+            self._remind(key, pushed_at)
+        elif what == MEET:
+            self.correlator.forget(key, self._now)
+        elif what == SAY_AGAIN:
+            self._say_again()
+        else:
+            return False
+        return True
+
+    def _say_again(self) -> None:
+        """Tell the keys' partitions what they may not have heard, and the groups what was decided."""
+        for key in self.held.known_keys():
+            group = self.held.group(key)
+            if group is not None and group.sighted:
+                firing = [one for one in self.held.members_of(key) if one.firing]
+                fired = [(codec.decode_body(one.body).labels, one.identity, one.joined_at) for one in firing]
+                self.correlator.say_again(key, group, fired, self._now)
+        self.correlator.decide_again(self._now)
+        self.overlay.put(RULES, SAY_AGAIN, None)
 
     def _flush(self, key: str, group: GroupState) -> None:
         route = self._route(group)
@@ -404,8 +438,11 @@ class IncidentsWork:
 
     def finish(self) -> None:
         """Encode the groups that the step leaves."""
-        for key, value in self.suppressor.changes():
-            self.overlay.put(RULES, key, value)
+        for key, before, after in self.held.changed():
+            self.correlator.stands(key, before, after, self._now)
+        self._rule_rows = [*self.suppressor.rows.values(), *self.correlator.rows()]
+        for row in self._rule_rows:
+            self.overlay.put(RULES, row.key, row.value)
         if self._newest != self.partition.causes.newest or self._causes.log_id != self.partition.causes.log_id:
             self._causes = Causes(self._causes.log_id, self._newest)
             self.overlay.put(RULES, CAUSES, codec.encode(self._causes))
@@ -413,7 +450,7 @@ class IncidentsWork:
 
     def rule_rows(self) -> list[tuple[int, RuleRow]]:
         """What was applied of what mutes, with the partition."""
-        return [(self.partition.view.partition, row) for row in self.suppressor.rows.values()]
+        return [(self.partition.view.partition, row) for row in self._rule_rows]
 
     @property
     def refused(self) -> bool:
@@ -450,6 +487,7 @@ class IncidentsWork:
                 topic = topic_name(settings.app_prefix, TASKS)
                 yield Outgoing(topic, number, incident_id.encode(), codec.encode(hint))
         yield from self.actions.outgoing(topic_name(settings.app_prefix, INPUTS), settings.partitions)
+        yield from self.correlator.outgoing(topic_name(settings.app_prefix, INPUTS), settings.partitions)
         for item in self._garbage:
             topic = topic_name(settings.app_prefix, DEAD_LETTERS)
             refused = Rejected(
@@ -483,9 +521,17 @@ class IncidentsWork:
         self.held.committed()
         self._deadlines.commit()
         self.suppressor.commit()
+        self.correlator.commit()
         partition.causes = self._causes
         if not self.replaying:
             self.story.measure()
+
+
+def _began(group: GroupState | None, member: Member | None, after: GroupState, change: MemberChange) -> bool:
+    """Whether an alert began to fire, or an incident to be open, with this change."""
+    if group is None or not group.alive or group.incident_id != after.incident_id:
+        return True
+    return member is None or member.occurrence != change.occurrence or not member.firing
 
 
 def _refused(item: MemberChange, why: str) -> Garbage:

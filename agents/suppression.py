@@ -4,7 +4,7 @@ Both live in the partition's table `rules`; here is what is derived from them,
 and what one step changes.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
@@ -125,10 +125,6 @@ class StepSuppressor:
         self._partition.upto, self._partition.silences = self.upto, self.silences
         self._partition.inhibitors.forget(self._forgotten)
         self._partition.inhibitors.fold(self._inhibitors)
-
-    def changes(self) -> Iterable[tuple[str, bytes | None]]:
-        """Keys and values for the table `rules`; None deletes."""
-        return ((key, row.value) for key, row in self.rows.items())
 
     def _put(self, key: str, revision: int, value: bytes | None) -> None:
         self.rows[key] = RuleRow(key, revision, value)

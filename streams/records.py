@@ -4,7 +4,7 @@ Structs are arrays on the wire: a field is only ever added at the end, with a
 default, so that old and new processes read each other.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, TypeVar
 
@@ -321,7 +321,9 @@ class ActionArgs(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     shall speak for this one, of the group `into_group`; `rule` is why, where a
     rule decided it. Of `child` and `orphan`, `into` names the other incident, and
     `worst` is the rank of the child's worst firing alert (-1: none fires).
-    `field` or `seq` (of the timeline) is what is redacted.
+    `field` or `seq` (of the timeline) is what is redacted. Of `correlate`, `since` is
+    when the incident opened that shall speak, `field` the key that decided it, and
+    `evidence` (JSON) why.
     """
 
     comment: str = ""
@@ -344,6 +346,7 @@ class ActionArgs(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     expected: int = 0
     worst: int = -1
     evidence: str = ""
+    since: datetime | None = None
 
 
 class Action(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="action"):
@@ -362,7 +365,46 @@ class Action(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="ac
     args: ActionArgs = ActionArgs()
 
 
-InputsRecord = InputBatch | Outcome | Tick | ConfigChanged | SilenceChanged | InhibitorChanged | Action
+class Sighting(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """One incident where a correlation rule looks for others: how it stands, and which alerts fired when.
+
+    `key` names the rule and the label values; all that is said of it goes to one partition.
+    Without `fired` (alert, when) it only says how the incident stands. `free` is one that
+    is open and that nobody but this rule has put under another; `apart` are incidents that
+    a person took it away from.
+    """
+
+    key: str
+    group: str
+    incident_id: str
+    title: str
+    opened_at: datetime
+    said_at: datetime
+    alive: bool
+    free: bool
+    parent_id: str
+    parent_since: datetime | None
+    parent_group: str
+    parent_key: str
+    apart: tuple[str, ...]
+    severity: Severity
+    revision: int
+    team: str = ""
+    rule: str = ""
+    labels: dict[str, str] = {}
+    within: timedelta = timedelta(0)
+    alerts: int = 1
+    fired: tuple[tuple[str, datetime], ...] = ()
+
+
+class Sighted(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="sighted"):
+    """What one step of incidents saw of the keys of one partition."""
+
+    accepted_at: datetime
+    items: tuple[Sighting, ...]
+
+
+InputsRecord = InputBatch | Outcome | Tick | ConfigChanged | SilenceChanged | InhibitorChanged | Action | Sighted
 
 
 class TaskHint(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="due"):
@@ -381,6 +423,7 @@ _SAID_AT: Final[dict[type, str]] = {
     Tick: "due_at",
     Outcome: "finished_at",
     Action: "at",
+    Sighted: "accepted_at",
 }
 Timed = TypeVar("Timed")
 

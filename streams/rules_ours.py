@@ -8,6 +8,7 @@ import msgspec
 from streams import codec
 from streams.records import AlertBody, Kind, Severity
 from streams.rules_conditions import matchers_of
+from streams.rules_correlation import CorrelationRule, correlation_of
 from streams.rules_escalation import Escalations, escalations_of
 from streams.rules_files import Reader
 from streams.rules_http import place_of, tls_options, url
@@ -19,7 +20,7 @@ from streams.rules_receivers import Integration, Receiver
 from streams.rules_yaml import Node
 
 SEVERITY_LABEL: Final = "severity"
-_TOP: Final = frozenset({"severities", "kinds", "receivers", "jobs", "people", "policies", "escalation"})
+_TOP: Final = frozenset({"severities", "kinds", "receivers", "jobs", "people", "policies", "escalation", "correlation"})
 _RECEIVER: Final = frozenset({"rate_limit", "amqp_configs", "format", "signing_secrets", "title", "text", "digest"})
 _AMQP: Final = frozenset({"url", "exchange", "routing_key", "send_resolved", "tls_config"})
 _FORMATS: Final = frozenset({"alertmanager", "incidents"})
@@ -50,6 +51,7 @@ class Ours(msgspec.Struct, frozen=True):
     jobs: tuple[JobRule, ...] = BUILT_IN
     people: dict[str, Person] = {}
     escalations: Escalations = Escalations()
+    correlation: tuple[CorrelationRule, ...] = ()
 
     def person(self, receiver: str) -> Person | None:
         """The person who is told as that receiver."""
@@ -116,7 +118,8 @@ def ours_of(
     escalations = escalations_of(
         fields.get("policies"), fields.get("escalation"), people, receivers, grouped_by, reader.problems
     )
-    return Ours(severities, tuple(kinds), found, (*jobs, *digests), people, escalations)
+    correlation = correlation_of(fields.get("correlation"), reader.problems)
+    return Ours(severities, tuple(kinds), found, (*jobs, *digests), people, escalations, correlation)
 
 
 def _kind_rule(node: Node) -> KindRule:

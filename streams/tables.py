@@ -39,6 +39,7 @@ FIELDS: Final = {
         "dirty_from",
         "by_timeout",
         "made_up",
+        "said_start",
     ),
     "recent": (
         "at",

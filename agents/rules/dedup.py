@@ -20,6 +20,7 @@ class Pulse(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag=1):
     Postgres has; `dirty_from` the first offset whose duplicates it has not (-1: none).
     `made_up` says that the sender gave no end, so that it is the resolve timeout's.
     `flaps` counts firings, this one too, that followed an end within the flap window, one upon the other.
+    `said_start` is the latest start that was said of it since it fires.
     """
 
     content: bytes
@@ -40,6 +41,7 @@ class Pulse(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag=1):
     by_timeout: bool = False
     made_up: bool = False
     flaps: int = 0
+    said_start: datetime | None = None
 
 
 class GroupRef(msgspec.Struct, frozen=True, array_like=True):
@@ -177,6 +179,7 @@ def _began(known: Pulse | None, alert: Alert, *, now: datetime, accepted_at: dat
         row_count=1,
         row_at=now,
         made_up=alert.timeout,
+        said_start=_said_start(alert, accepted_at) if alert.firing else None,
     )
     if alert.firing:
         return Decided(Verdict.NEW, pulse, Change.FIRED)
@@ -189,12 +192,14 @@ def _fired_again(
     newest = strict or alert.event_at >= known.event_at
     starts_at, ends_at = merged(known, alert, accepted_at) if newest else (known.starts_at, known.timeout_at)
     timeout_at, made_up = ends_at, alert.timeout if newest else known.made_up
+    said_start = _later(known.said_start, _said_start(alert, accepted_at))
     if not newest or (alert.content == known.content and starts_at == known.starts_at):
         pulse = _counted(known, now=now, accepted_at=accepted_at, offset=offset)
-        if timeout_at != known.timeout_at or alert.event_at > known.event_at:
+        if timeout_at != known.timeout_at or alert.event_at > known.event_at or said_start != known.said_start:
             pulse = msgspec.structs.replace(
-                pulse, timeout_at=timeout_at, made_up=made_up, event_at=max(known.event_at, alert.event_at)
-            )
+                pulse, timeout_at=timeout_at, made_up=made_up, event_at=max(known.event_at, alert.event_at),
+                said_start=said_start,
+            )  # fmt: skip
         return Decided(Verdict.DUPLICATE, pulse, None)
     pulse = msgspec.structs.replace(
         known,
@@ -204,6 +209,7 @@ def _fired_again(
         starts_at=starts_at,
         timeout_at=timeout_at,
         made_up=made_up,
+        said_start=said_start,
         last_seen_at=accepted_at,
         count=known.count + 1,
         offset=offset,
@@ -215,7 +221,9 @@ def _fired_again(
 
 
 def _ended(known: Pulse, alert: Alert, *, now: datetime, accepted_at: datetime, offset: int, strict: bool) -> Decided:
-    if not strict and alert.event_at < min(known.starts_at, known.first_seen_at):
+    before = min(known.starts_at, known.first_seen_at)
+    # Of a firing that was said to begin later, whoever said this end did not know.
+    if not strict and alert.event_at < max(before, known.said_start or before):
         pulse = _counted(known, now=now, accepted_at=accepted_at, offset=offset)
         return Decided(Verdict.LATE, pulse, None, "ended before the present firing began")
     starts_at, ends_at = merged(known, alert, accepted_at)
@@ -274,4 +282,14 @@ def _counted(known: Pulse, *, now: datetime, accepted_at: datetime, offset: int)
         by_timeout=known.by_timeout,
         made_up=known.made_up,
         flaps=known.flaps,
+        said_start=known.said_start,
     )
+
+
+def _said_start(alert: Alert, accepted_at: datetime) -> datetime | None:
+    """The start that the sender gave; one in the future is not believed."""
+    return alert.starts_at if alert.starts_at is not None and alert.starts_at <= accepted_at else None
+
+
+def _later(one: datetime | None, other: datetime | None) -> datetime | None:
+    return max(one, other) if one is not None and other is not None else one or other

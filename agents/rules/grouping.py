@@ -15,7 +15,7 @@ import msgspec
 
 from agents.rules import flapping
 from agents.rules.incident import GroupState, Member, told_as
-from agents.rules.notify_log import Pending, Reason, Told, in_force, told_name, told_of, why_notify
+from agents.rules.notify_log import Pending, Reason, Told, identities, in_force, told_name, told_of, why_notify
 from streams.rules_config import Integration, Receiver, Route
 
 _NEVER: Final = timedelta(0)
@@ -200,12 +200,10 @@ def _decide(
         if muted or key in group.pending:
             continue
         entry = in_force(told.get(key), repeat_interval, now)
-        owed = entry.owed if entry is not None else ()
+        owed = identities(entry.owed) if entry is not None else set[str]()
         # Whoever was told that it fires is told that it ended, muted or not.
         heard_of = tuple(
-            m
-            for m in members
-            if (m.identity not in suppressed and not m.left) or (_is_over(m) and names[m.identity] in owed)
+            m for m in members if (m.identity not in suppressed and not m.left) or (_is_over(m) and m.identity in owed)
         )
         if not heard_of:
             continue
@@ -213,6 +211,9 @@ def _decide(
         resolved = tuple(sorted(names[m.identity] for m in heard_of if not m.firing))
         if entry is not None and group.flapping:
             firing, resolved = _as_told(heard_of, entry, names, damped)
+        elif entry is not None and owed and not strict:
+            # The end of a later firing, which was muted, is the end that is owed.
+            resolved = tuple(sorted(_as_owed(name, entry) for name in resolved))
         reason = why_notify(
             entry, firing=firing, resolved=resolved, send_resolved=integration.send_resolved,
             repeat_interval=repeat_interval, now=now,
@@ -224,6 +225,11 @@ def _decide(
         elif reason is not None:
             notices.append(Notice(receiver.name, integration, group.decision + len(notices) + 1, reason, heard_of))
     return notices, told
+
+
+def _as_owed(name: str, entry: Told) -> str:
+    known = name in entry.owed or name in entry.resolved
+    return name if known else told_name(entry.owed, name.partition(":")[0]) or name
 
 
 def _as_told(
@@ -261,29 +267,37 @@ def _owed_to(
             entry = group.told.get(key)
             if entry is None or not integration.send_resolved or key in group.pending:
                 continue
-            owed = tuple(member for member in over if told_as(member) in entry.owed)
+            heard_of = identities(entry.owed)
+            owed = tuple(member for member in over if member.identity in heard_of)
             if owed:
                 decision += 1
                 yield Notice(receiver.name, integration, decision, Reason.ALL_RESOLVED, owed)
 
 
 def _stays(
-    group: GroupState, receivers: Iterable[Receiver], notices: Iterable[Notice], damped: Collection[str]
+    group: GroupState, receivers: Sequence[Receiver], notices: Iterable[Notice], damped: Collection[str]
 ) -> Callable[[Member], bool]:
-    """Whether an ended member is still to be told of: by what was just made, for what is owed, later if it flaps."""
+    """Whether an ended member is still to be told of: by what was just made, for what is owed, later if it flaps.
+
+    What the group's own receiver, the first, has missed is told to it, unless the alert has left; former ones
+    only hear of ends.
+    """
     carried = {member.identity for notice in notices for member in notice.members}
     carried.update(damped)
     owed: set[str] = set()
+    missed: set[str] = set()
     for receiver, integration in ((one, each) for one in receivers for each in one.integrations):
         key = integration_key(receiver.name, integration)
         if integration.send_resolved:
             entry = group.told.get(key)
-            owed.update(entry.owed if entry is not None else ())
-            owed.update(group.missed.get(key, ()))
-            owed.update(group.pending[key].firing if key in group.pending else ())
+            owed |= identities(entry.owed if entry is not None else ())
+            owed |= identities(group.pending[key].firing if key in group.pending else ())
+            missed.update(group.missed.get(key, ()) if receiver is receivers[0] else ())
 
     def stays(member: Member) -> bool:
-        return member.identity in carried or told_as(member) in owed or (member.left and member.ends_at is None)
+        if member.identity in carried or member.identity in owed:
+            return True
+        return member.ends_at is None if member.left else told_as(member) in missed
 
     return stays
 

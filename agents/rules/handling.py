@@ -12,10 +12,14 @@ REMEMBERED: Final = 32
 
 
 class Child(msgspec.Struct, frozen=True, array_like=True):
-    """An incident that was merged into this one: its group, and the rank of its worst firing alert (-1: none fires)."""
+    """An incident that was merged into this one: its group, and the rank of its worst firing alert (-1: none fires).
+
+    `rule` put it there (empty: a person did).
+    """
 
     group: str
     worst: int
+    rule: str = ""
 
 
 class Handling(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
@@ -23,7 +27,8 @@ class Handling(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
 
     `severity` is there while a person's word counts more than the alerts'.
     `parent_id` names the incident that speaks for this one, of the group
-    `parent_group`; `rule` is the rule that put it there (empty: a person did),
+    `parent_group`; `rule` is the rule that put it there (empty: a person did), `parent_since` when that one opened,
+    `parent_key` the key of the correlation that decided it,
     and `children` are those it speaks for, by id. `edited` is the revision of the last edit, and `actions`
     are the ids of the last actions. `resolved_by` names who resolved it while
     alerts may have fired on (empty: its alerts did). `apart` are incidents that
@@ -46,6 +51,8 @@ class Handling(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     receiver: str = ""
     edited: int = 0
     actions: tuple[str, ...] = ()
+    parent_since: datetime | None = None
+    parent_key: str = ""
 
 
 UNTOUCHED: Final = Handling()

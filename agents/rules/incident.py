@@ -79,6 +79,7 @@ class GroupState(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag
     stale_at: datetime | None = None
     flapping: int = 0
     escalation: Escalation | None = None
+    sighted: tuple[str, ...] = ()
 
     @property
     def active(self) -> bool:
@@ -193,7 +194,7 @@ def apply(
         )  # fmt: skip
         return _fired(header, member, change, body, events, now)
     if change.change is Change.RESOLVED and member is None:
-        there = group is not None and (group.alive or group.members) and not change.reached
+        there = group is not None and group.members and not change.reached
         joins = (there or strict) and not change.again
         return _joined_ended(group, change, body, receiver, config_version, now) if joins else None
     if group is None or member is None:

@@ -86,7 +86,7 @@ _TABLE: Final[dict[Input, tuple[Answer, ...]]] = {
     ActionName.SNOOZE: (_OS, _AS, _STAYS, _STAYS, _UNDER, _OVER, _OVER),
     ActionName.UNSNOOZE: (_AWAKE, _AWAKE, _O, _A, _AWAKE, _AWAKE, _AWAKE),
     ActionName.MERGE: (_M, _M, _M, _M, _MERGED, _OVER, _OVER),
-    ActionName.CORRELATE: (_M, _M, _M, _M, _MERGED, _OVER, _OVER),
+    ActionName.CORRELATE: (_M, _M, _M, _M, _M, _OVER, _OVER),
     ActionName.SPLIT: (_APART, _APART, _APART, _APART, _O, _APART, _R),
     ActionName.UNCORRELATE: (_APART, _APART, _APART, _APART, _O, _APART, _R),
     ActionName.ORPHAN: (_APART, _APART, _APART, _APART, _O, _APART, _R),

@@ -104,6 +104,11 @@ def told_name(names: Iterable[str], identity: str) -> str:
     return next((name for name in names if _identity(name) == identity), "")
 
 
+def identities(names: Iterable[str]) -> set[str]:
+    """The alerts that are named, whatever their occurrence: who heard of a firing is owed the end of the last one."""
+    return {_identity(name) for name in names}
+
+
 def _not_of(names: Iterable[str], identities: Collection[str]) -> tuple[str, ...]:
     return tuple(name for name in names if _identity(name) not in identities)
 

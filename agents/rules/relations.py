@@ -27,22 +27,51 @@ _SYSTEM: Final = "system"
 Related = tuple[GroupState, list[Event], tuple[Action, ...]]
 
 
-def merge(group: GroupState, action: Action, answer: life.Answer, _now: datetime) -> Changed:
+def merge(group: GroupState, action: Action, answer: life.Answer, now: datetime) -> Changed:
     """The incident falls silent under another."""
     args, handled = action.args, group.handled
     if not args.into or args.into == group.incident_id:
         raise RefusedError("it cannot be merged into itself")
-    if any(one.worst >= 0 for one in handled.children.values()):
+    followers = _followers(group, action)
+    if any(one.worst >= 0 for name, one in handled.children.items() if name not in followers):
         raise RefusedError("others are merged into it: split them first")
-    if action.action is ActionName.CORRELATE and args.into in handled.apart:
-        raise RefusedError("a person has taken it away from that incident")
+    if action.action is ActionName.CORRELATE:
+        _check_rule(group, args)
     after = with_handling(
         moved_to(group, answer, resolved_at=None), parent_id=args.into, parent_group=args.into_group, rule=args.rule,
-        acknowledged_by="",
+        parent_since=args.since, parent_key=args.field, acknowledged_by="",
+        children={name: one for name, one in handled.children.items() if name not in followers},
     )  # fmt: skip
     detail = {"into": args.into, "before": group.status, "rule": args.rule, "evidence": args.evidence}
     line = event("merged", action, **{name: value for name, value in detail.items() if value})
-    return msgspec.structs.replace(after, acknowledged_at=None), [line]
+    after = msgspec.structs.replace(after, acknowledged_at=None, severity=worst_of(after, after.firing))
+    if fires(after):
+        return after, [line]
+    # Only what it spoke for fired still, and that follows by itself.
+    ended = moved_to(after, life.answer(after.state, Happening.CEASES), resolved_at=now)
+    return ended, [line, Event("resolved", {"by": "its alerts"})]
+
+
+def _check_rule(group: GroupState, args: ActionArgs) -> None:
+    """What a person did stays; of two rules the one whose incident is the older counts, whichever came first."""
+    handled = group.handled
+    if args.into in handled.apart:
+        raise RefusedError("a person has taken it away from that incident")
+    if handled.parent_id and (not handled.rule or handled.parent_since is None or args.since is None):
+        raise RefusedError("it is merged already")
+    if handled.parent_id == args.into:
+        raise RefusedError("it is merged into that incident already")
+    if handled.parent_since is not None and args.since is not None and handled.parent_key != args.field:
+        older = (args.since, args.into_group) < (handled.parent_since, handled.parent_group)
+        if not older:
+            raise RefusedError("an older incident speaks for it already")
+
+
+def _followers(group: GroupState, action: Action) -> tuple[str, ...]:
+    """Children by a rule, of an incident that a rule puts under another: they are let go, to follow it there."""
+    if action.action is not ActionName.CORRELATE:
+        return ()
+    return tuple(name for name, one in group.handled.children.items() if one.rule)
 
 
 def split(group: GroupState, action: Action, answer: life.Answer, _now: datetime) -> Changed:
@@ -54,13 +83,14 @@ def split(group: GroupState, action: Action, answer: life.Answer, _now: datetime
     return _alone(group, answer, (*handled.apart, handled.parent_id)), [line]
 
 
-def orphan(group: GroupState, action: Action, _now: datetime, _window: timedelta) -> Related:
-    """Its parent cannot speak for it."""
+def orphan(group: GroupState, action: Action, now: datetime, _window: timedelta) -> Related:
+    """Its parent cannot speak for it, or shall not any more."""
     answer = life.answer(group.state, ActionName.ORPHAN)
     if isinstance(answer, life.Refusal) or group.handled.parent_id != action.args.into:
         return group, [], ()
     line = event("split", action, before=group.handled.parent_id, reason=action.args.reason)
-    return _alone(group, answer, group.handled.apart), [line], ()
+    gone = told_parent(group, action.group, action.id, now, field=GONE)
+    return _alone(group, answer, group.handled.apart), [line], (gone,)
 
 
 def child(group: GroupState, action: Action, now: datetime, window: timedelta) -> Related:
@@ -85,7 +115,7 @@ def child(group: GroupState, action: Action, now: datetime, window: timedelta) -
         return group, [], ()
     name = "child merged" if known is None else "child fires" if args.worst >= 0 else "child ended"
     detail = {"child": args.into, "rule": args.rule} if known is None else {"child": args.into}
-    after = {**children, args.into: Child(args.into_group, args.worst)}
+    after = {**children, args.into: Child(args.into_group, args.worst, args.rule)}
     return *_weighed(group, after, [*again, event(name, action, **detail)], now), ()
 
 
@@ -98,10 +128,24 @@ def orphaned(action: Action, reason: str, now: datetime) -> Action:
     )  # fmt: skip
 
 
+def _let_go(group: GroupState, child_id: str, one: Child, action: Action, now: datetime) -> Action:
+    return Action(
+        id=str(derived_id("orphan", action.id, child_id)), team=group.team, group=one.group, incident_id=child_id,
+        actor=_SYSTEM, action=ActionName.ORPHAN, at=now,
+        args=ActionArgs(into=group.incident_id, reason=f"it was itself put under incident {action.args.into}"),
+    )  # fmt: skip
+
+
 def follow(before: GroupState, after: GroupState, action: Action, now: datetime) -> tuple[Action, ...]:
     """What the owners of related groups hear after an action on this one."""
     if action.action is ActionName.RESOLVE:
         return resolve_children(before, action.id, action.actor, now)
+    if action.action is ActionName.CORRELATE:
+        children = before.handled.children
+        let_go = tuple(_let_go(before, name, children[name], action, now) for name in _followers(before, action))
+        left = before.handled.parent_id
+        gone = (told_parent(before, action.group, action.id, now, field=GONE),) if left else ()
+        return (*let_go, *gone)
     left = before.handled.parent_id
     if left and not after.handled.parent_id:
         return (told_parent(before, action.group, action.id, now, actor=action.actor, field=GONE),)
@@ -146,7 +190,7 @@ def _why_not(group: GroupState, child_id: str, now: datetime, window: timedelta)
 def _alone(group: GroupState, answer: life.Answer, apart: Sequence[str]) -> GroupState:
     after = moved_to(group, answer, resolved_at=group.resolved_at, by=group.handled.resolved_by)
     kept = tuple(dict.fromkeys(apart))[-MAX_CHILDREN:]
-    return with_handling(after, parent_id="", parent_group="", rule="", apart=kept)
+    return with_handling(after, parent_id="", parent_group="", parent_since=None, parent_key="", rule="", apart=kept)
 
 
 def _weighed(

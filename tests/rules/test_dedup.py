@@ -59,6 +59,15 @@ def lapsed(seconds: float = 60) -> Pulse:
         ),
         pytest.param(fired(50), event(False, 9, ends=9), 51, Verdict.LATE, None, True, id="an end before it is late"),
         pytest.param(
+            judged(fired(), event(True, 50), 50).pulse,
+            event(False, 40, ends=40),
+            51,
+            Verdict.LATE,
+            None,
+            True,
+            id="an end is late of which somebody knew that it fired again",
+        ),
+        pytest.param(
             ended(60), event(False, 60, ends=60), 61, Verdict.DUPLICATE, None, False, id="a second end is a duplicate"
         ),
         pytest.param(ended(60), event(True, 59), 61, Verdict.LATE, None, False, id="a firing before the end is late"),

@@ -257,3 +257,26 @@ def test_former_receivers_hear_of_the_ends_that_are_owed_to_them_and_of_nothing_
     owed = [notice for notice in after.notices if notice.receiver == "ops"]
     assert [([m.identity for m in notice.members], notice.integration.index) for notice in owed] == [(["a"], 0)]
     assert len({notice.decision for notice in after.notices}) == len(after.notices)
+
+
+@pytest.mark.parametrize("receiver", ["ops", "desk"])
+def test_who_heard_of_a_firing_hears_of_the_end_of_the_next_that_was_muted_or_told_to_others(receiver: str) -> None:
+    members = [member("a")]
+    known = sent(flushed(group(), members, 0), members, 0)
+    over = [msgspec.structs.replace(member("a", firing=False), occurrence=members[0].occurrence + 1)]
+    now = msgspec.structs.replace(OPS, name=receiver)
+    after = flush(known, over, ROUTE, now, now=at(5), suppressed={"a"}, former=(OPS,) if receiver == "desk" else ())
+    owed = [notice for notice in after.notices if notice.receiver == "ops" and notice.integration.index == 0]
+    assert [(notice.reason, [m.identity for m in notice.members]) for notice in owed] == [("all resolved", ["a"])]
+    assert after.gone == ()
+    told = sent(after, over, 5)
+    assert after_outcome(told, over, (OPS,), now=at(5)).gone == ("a",)
+
+
+def test_what_a_former_receiver_missed_keeps_no_alert() -> None:
+    known = group(missed={"ops/0": ("a:1",)}, flushed=True)
+    over = [member("a", firing=False)]
+    desk = msgspec.structs.replace(OPS, name="desk", integrations=())
+    assert flush(known, over, ROUTE, desk, now=at(5), former=(OPS,)).gone == ("a",)
+    assert flush(known, over, ROUTE, OPS, now=at(5)).gone == ()
+    assert flush(known, [msgspec.structs.replace(over[0], left=True)], ROUTE, OPS, now=at(5)).gone == ("a",)

@@ -40,7 +40,7 @@ ASSIGN          -  -  -   -   -   -   -
 COMMENT         -  -  -   -   -   -   -
 LINK            -  -  -   -   -   -   -
 MERGE           M  M  M   M   no  no  no
-CORRELATE       M  M  M   M   no  no  no
+CORRELATE       M  M  M   M   M   no  no
 SPLIT           no no no  no  O   no  R
 UNCORRELATE     no no no  no  O   no  R
 ORPHAN          no no no  no  O   no  R

@@ -62,7 +62,7 @@ class Story:
             action=name, at=at(self.world.now), args=ActionArgs(**args),
         )  # fmt: skip
         stage = self.world.second[keys.partition_of(key, len(self.world.second))]
-        self.world._decided(stage, stage.step(action).tasks)
+        self.world._decided(stage, stage.step(action))
 
     def group(self, name: str = "Down") -> tuple[str, GroupState]:
         groups = (one for stage in self.world.second for one in stage.groups.items())

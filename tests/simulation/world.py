@@ -14,14 +14,16 @@ import msgspec
 
 from agents.alert_partition import AlertsPartition
 from agents.group_partition import InputsPartition
+from agents.incidents_work import IncidentsWork
 from agents.rules.dedup import AlertState
+from agents.rules.incident import GroupState
 from agents.step import Outgoing, Partition
 from sinks.message import read_notice, webhook_body
 from sinks.task_rows import Notice, Task
 from streams import codec, keys
 from streams.intake_alertmanager import parse_alertmanager
 from streams.intake_own import parse_own
-from streams.records import Alert, AlertBatch, ConfigChanged, Outcome, Silence, SilenceChanged, Tick
+from streams.records import Action, ActionName, Alert, AlertBatch, ConfigChanged, Outcome, Silence, SilenceChanged, Tick
 from streams.redis_tables import View
 from streams.rules_config import RulesConfig, load
 from streams.settings import Settings
@@ -73,6 +75,7 @@ class World:
         self._silences: dict[str, Silence] = {}
         self._sequence = 0
         self._posts = 0
+        self._lost = ""
 
     def post(self, alerts: Sequence[dict[str, Any]], *, own: bool = False) -> None:
         """`POST /api/v2/alerts` (or in our own format) now."""
@@ -102,7 +105,7 @@ class World:
         self.configs[version] = load(rules, version=version)
         record = ConfigChanged(version=version, announced_at=at(self.now))
         for stage in self.second:
-            self._decided(stage, stage.step(record).tasks)
+            self._decided(stage, stage.step(record))
         for dedup in self.first:
             self._hear(dedup.step(record))
 
@@ -143,22 +146,51 @@ class World:
                 self._hear(dedup.step(tick))
         for stage in self.second:
             if (due := stage.partition.deadlines.next_at()) is not None and due <= tick.due_at:
-                self._decided(stage, stage.step(tick).tasks)
+                self._decided(stage, stage.step(tick))
         for entry in [entry for entry in self._due if entry[0] <= self.now]:
             self._due.remove(entry)
             self._deliver(entry[1])
 
-    def _hear(self, sent: Iterable[Outgoing]) -> None:
-        for record in sent:
-            if record.topic == "incident-inputs":
-                stage = self.second[record.partition]
-                self._decided(stage, stage.step(codec.decode_inputs(record.value)).tasks)
+    def lose(self, what: str) -> None:
+        """From now on the broker loses these: an action, or `sighted`; nothing, if that is empty."""
+        self._lost = what
 
-    def _decided(self, stage: Incidents, tasks: Iterable[Task]) -> None:
+    def _hear(self, sent: Iterable[Outgoing]) -> None:
+        for one in sent:
+            if one.topic != "incident-inputs":
+                continue
+            record = codec.decode_inputs(one.value)
+            name = record.action.value if isinstance(record, Action) else type(record).__name__.lower()
+            if name != self._lost:
+                stage = self.second[one.partition]
+                self._decided(stage, stage.step(record))
+
+    def act(self, incident_id: str, action: ActionName) -> None:
+        """A person does something to an incident."""
+        [(key, number)] = [
+            (key, number)
+            for number, stage in enumerate(self.second)
+            for key, group in stage.groups.items()
+            if group.incident_id == incident_id
+        ]
+        record = Action(
+            id=f"{action}-{incident_id}-{self.now}", team="default", group=key, incident_id=incident_id, actor="alice",
+            action=action, at=at(self.now),
+        )  # fmt: skip
+        self._decided(self.second[number], self.second[number].step(record))
+
+    def groups(self) -> list[GroupState]:
+        """All groups, oldest incident first."""
+        return sorted(
+            (group for stage in self.second for group in stage.groups.values()), key=lambda one: one.opened_at
+        )
+
+    def _decided(self, stage: Incidents, work: IncidentsWork) -> None:
         notices: list[Notice] = stage.notices
         self._bodies.update((str(notice.id), notice.body) for notice in notices)
         notices.clear()
-        self._due += [(self.now + TASK_LASTS, task) for task in tasks]
+        self._due += [(self.now + TASK_LASTS, task) for task in work.tasks]
+        self._hear(work.outgoing())
 
     def _deliver(self, task: Task) -> None:
         self.tried.append((self.now, f"{task.receiver}/{task.integration}"))
@@ -173,7 +205,7 @@ class World:
             decision=task.decision, state=answer, reason="", finished_at=at(self.now),
         )  # fmt: skip
         stage = self.second[keys.partition_of(task.group_key, len(self.second))]
-        self._decided(stage, stage.step(outcome).tasks)
+        self._decided(stage, stage.step(outcome))
 
     def _take(self, task: Task) -> None:
         receiver = self.configs[task.config_version].told_as(task.receiver)
@@ -189,7 +221,7 @@ class World:
         self._silences[silence.id] = placed
         record = SilenceChanged(after=before, upto=self._sequence, items=(placed,), announced_at=at(self.now))
         for stage in self.second:
-            self._decided(stage, stage.step(record).tasks)
+            self._decided(stage, stage.step(record))
 
 
 def _kept(partition: AlertsPartition | InputsPartition) -> dict[str, Any]:

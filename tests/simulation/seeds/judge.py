@@ -1,0 +1,81 @@
+"""One seed: run in several ways, each judged by the laws, and all of them compared."""
+
+import random
+import traceback
+from typing import Any, Final
+
+from tests.simulation.seeds import laws
+from tests.simulation.seeds.machine import How, Machine
+from tests.simulation.seeds.script import CONFIGS, Script
+
+PLAIN: Final = How(partitions=3)
+MOST: Final = 12
+"""Complaints of one run that are shown."""
+
+
+def faults_of(script: Script) -> list[str]:
+    """What is wrong with the runs of a script; nothing, if all is well."""
+    chance = random.Random(~script.seed)
+    cut = How(partitions=chance.choice((1, 2)), cut=True, crashes=chance.choice((0.0, 0.2)))
+    delayed = How(partitions=chance.choice((1, 2, 3)), cut=True, crashes=chance.choice((0.0, 0.1)), delays=True)
+    runs: dict[How, tuple[Any, Any]] = {}
+    for place, how in enumerate((PLAIN, cut, delayed)):
+        try:
+            # Who reads a clock that is far off orders by it: late, that would be another story.
+            machine = Machine(script._replace(skew=0.0) if how.delays else script, how)
+            found, runs[how] = _judged(machine, whole=place == script.seed % 3)
+        except Exception:  # noqa: BLE001 - whatever the code under test raises is what is looked for
+            found = [traceback.format_exc()]
+        if found:
+            return [f"{how}: {fault}" for fault in found[:MOST]]
+    exact = script.skew == 0.0
+    mine, theirs = runs[PLAIN][0], runs[cut][0]
+    if any(CONFIGS[version].ours.correlation for version in laws.versions(script)):
+        # Incidents may meet for a moment, until all is heard: whoever is let go then is told at once, and not later.
+        mine, theirs = ({what: one[what] for what in laws.LASTING} for one in (mine, theirs))
+        exact = exact and len(laws.versions(script)) == 1
+    found = _differences(mine, theirs) if exact else []
+    for how in (cut, delayed):
+        found += _differences(runs[PLAIN][1], runs[how][1])
+    return [f"{PLAIN}, {cut if exact else ''}, {delayed}: {fault}" for fault in found[:MOST]]
+
+
+def _judged(machine: Machine, *, whole: bool) -> tuple[list[str], tuple[Any, Any]]:
+    """Complaints, the story and where it ends; the `whole` life goes on until everything is over and forgotten."""
+    machine.run()
+    faults = list(laws.broken(machine))
+    ends = laws.story(machine), laws.facts(machine)
+    if not whole:
+        return faults, ends
+    if not faults:
+        machine.end()
+        faults += laws.broken(machine)
+    if not faults:
+        machine.forget()
+        faults += laws.left_over(machine)
+    return faults, ends
+
+
+def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    return [_difference(what, mine, other[what]) for what, mine in one.items() if mine != other[what]]
+
+
+def _difference(what: str, mine: Any, theirs: Any) -> str:
+    if isinstance(mine, list):
+        mine, theirs = [each for each in mine if each not in theirs], [each for each in theirs if each not in mine]
+    return f"{what} differ:\n    {mine}\n    {theirs}"
+
+
+def shrunk(script: Script) -> Script:
+    """A part of a failing script that fails still: acts are left out, as many at once as can be."""
+    size = len(script.acts) // 2
+    while size:
+        place = 0
+        while place < len(script.acts) > 1:
+            fewer = script._replace(acts=script.acts[:place] + script.acts[place + size :])
+            if fewer.acts and faults_of(fewer):
+                script = fewer
+            else:
+                place += size
+        size //= 2
+    return script
