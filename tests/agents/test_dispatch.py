@@ -264,17 +264,22 @@ async def test_stopping_finishes_what_is_under_way_and_gives_back_the_rest(
     assert states.count(("due", 0)) == 30 - sent
 
 
-async def test_an_outcome_survives_that_postgres_goes_away_for_a_moment(conn: asyncpg.Connection, start: Start) -> None:
+async def test_an_outcome_survives_that_postgres_goes_away_for_a_moment(
+    conn: asyncpg.Connection, database_url: str, start: Start
+) -> None:
     await task(conn, await incident(conn), made_at=now())
     sent = 0
 
     async def channel(_one: Claimed) -> Outcome:
         nonlocal sent
         sent += 1
-        await conn.execute(
+        other = await asyncpg.connect(database_url)  # the test's own is asked meanwhile
+        await other.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            "WHERE datname = current_database() AND pid <> ALL($1::int[])",
+            [other.get_server_pid(), conn.get_server_pid()],
         )
+        await other.close()
         return Sent()
 
     async with start(channel):
