@@ -336,7 +336,7 @@ class IncidentsWork:
         )  # fmt: skip
         self.notices += done.notices
         self.tasks += done.tasks
-        self.held.put(key, done.group)
+        self.held.put(key, done.group, visible=bool(done.events or done.decisions))
         self.story.tell(done.group, done.events, self._now)
         for decision in done.decisions:
             self.story.decide(key, done.group, *decision, now=self._now)

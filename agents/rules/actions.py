@@ -120,7 +120,7 @@ def _resolve(group: GroupState, action: Action, answer: life.Answer, now: dateti
 
 def _reopen(group: GroupState, action: Action, _answer: life.Answer, _now: datetime) -> Changed:
     after, [line] = reopened(group, {"by": action.actor, "action": action.id})
-    return with_handling(after, acknowledged_by=""), [msgspec.structs.replace(line, actor=action.actor)]
+    return after, [msgspec.structs.replace(line, actor=action.actor)]
 
 
 def _snooze(group: GroupState, action: Action, answer: life.Answer, now: datetime) -> Changed:

@@ -237,6 +237,7 @@ def _active_group(
         opened_at=change.accepted_at,
         updated_at=now,
         predecessor_id=group.incident_id if group else "",
+        firing=group.firing if group else (0,) * len(Severity),
         members=group.members if group else 0,
         decision=group.decision if group else 0,
         next_flush_at=group.next_flush_at if group else None,
@@ -263,7 +264,10 @@ def _is_known(member: Member | None, change: MemberChange) -> bool:
 def reopened(group: GroupState, why: dict[str, object]) -> tuple[GroupState, list[Event]]:
     """The group with its incident open again, under its parent if it has one."""
     after = moved_to(group, life.answer(group.state, Happening.FIRES), resolved_at=None)
-    after = msgspec.structs.replace(after, acknowledged_at=None, reopened=group.reopened + 1)
+    handled = after.handling
+    if handled is not None and handled.acknowledged_by:
+        handled = msgspec.structs.replace(handled, acknowledged_by="")
+    after = msgspec.structs.replace(after, acknowledged_at=None, reopened=group.reopened + 1, handling=handled)
     return after, [Event("reopened", {**why, "times": after.reopened})]
 
 
@@ -296,7 +300,7 @@ def _fired(
     flaps = member.flaps if member is not None else 0
     if not again:
         events.append(Event("alert fired", {"alert": change.identity, "summary": body.summary}))
-        if member is not None:
+        if member is not None and not member.left:
             flaps += 1
             events.append(Event("flapping", {"alert": change.identity, "times": flaps}))
     elif change.change is Change.CHANGED:

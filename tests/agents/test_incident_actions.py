@@ -182,6 +182,18 @@ def test_an_alert_that_joins_after_the_window_begins_a_new_incident_that_has_the
     assert {member.incident_id for member in stage.incidents.members.values()} == {stage.group.incident_id}
     links = stage.incidents.rows.links
     assert sorted(at_[0] == first for at_, link in links.items() if link.firing) == [False, False]
+    assert sum(stage.group.firing) == 2
+    stage.end(seconds=1010)
+    assert stage.group.status == "open"
+    stage.end(key="2", seconds=1020)
+    assert stage.group.status == "resolved"
+
+
+def test_what_opens_again_by_itself_is_acknowledged_by_nobody(stage: Stage) -> None:
+    stage.act(ActionName.ACKNOWLEDGE, 20)
+    stage.end(seconds=30)
+    stage.fire(seconds=40)
+    assert (stage.group.status, stage.group.handled.acknowledged_by) == ("open", "")
 
 
 def test_reopened_by_hand_it_is_told_again(stage: Stage) -> None:

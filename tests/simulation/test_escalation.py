@@ -75,6 +75,10 @@ class Story:
             (round(one.at / MINUTE, 1), one.target, one.reason) for one in self.world.sent if one.target != "desk/0"
         ]
 
+    def seen(self) -> list[int]:
+        """The revisions of incidents as people see them."""
+        return [row.revision for stage in self.world.second for row in stage.rows.incidents.values()]
+
     def decisions(self, word: str) -> list[str]:
         return [row.reason for stage in self.world.second for row in stage.rows.decisions if row.decision == word]
 
@@ -190,6 +194,10 @@ def test_nobody_is_told_while_all_of_it_is_silenced() -> None:
     story.fire()
     story.world.run(10 * MINUTE)
     story.world.silence("s", [("alertname", "=", "Down")], until=31 * MINUTE)
+    story.world.run(22 * MINUTE)
+    waits = story.seen()
+    story.world.run(29 * MINUTE)
+    assert story.seen() == waits
     told = story.told(40)
     assert [target for _, target, _ in told] == ["@ada/0", "@ada/0"]
     assert told[1][0] == pytest.approx(31.2, abs=1)
