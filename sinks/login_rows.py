@@ -22,6 +22,9 @@ ON CONFLICT (key) DO UPDATE SET last_at = excluded.last_at,
 
 _CLEAR: Final = "DELETE FROM login_failures WHERE key = ANY ($1)"
 
+# A try that was counted and did not fail.
+_TAKE_BACK: Final = "UPDATE login_failures SET failures = failures - 1 WHERE key = ANY ($1) AND failures > 0"
+
 _FORGET: Final = "DELETE FROM login_failures WHERE last_at < $1"
 
 Failures = Mapping[str, tuple[int, datetime]]
@@ -41,6 +44,11 @@ async def count(conn: "Conn", keys: Sequence[str], at: datetime, since: datetime
 async def clear(conn: "Conn", keys: Sequence[str]) -> None:
     """Forget failures of these keys."""
     await conn.execute(_CLEAR, list(keys))
+
+
+async def take_back(conn: "Conn", keys: Sequence[str]) -> None:
+    """One failure less for each key."""
+    await conn.execute(_TAKE_BACK, list(keys))
 
 
 async def forget(conn: "Conn", before: datetime) -> None:

@@ -256,6 +256,7 @@ async def redact(
     """Title or description with what the timeline has of them, or one line of it; who did it, and why, stays there."""
     if (data.field is None) == (data.seq is None):
         raise FieldProblemError("field", "give either field or seq")
+    await _target(state, request, incident_id)
     if data.seq is not None:
         database: Database = state.database
         async with database.reading() as conn:

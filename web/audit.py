@@ -7,6 +7,7 @@ import asyncio
 from collections import deque
 from collections.abc import MutableMapping
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -83,9 +84,9 @@ def audited(app: App, audit: Audit) -> App:
 
         async def sending(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                handler = scope.get("route_handler")
-                if handler is not None and handler.opt.get(NEEDS) != Needed.INGEST:
-                    await audit.write(_deed(scope, int(message["status"])))
+                handler, status = scope.get("route_handler"), int(message["status"])
+                if handler is not None and handler.opt.get(NEEDS) != Needed.INGEST and _counts(scope, status):
+                    await audit.write(_deed(scope, status))
             await send(message)
 
         await app(scope, receive, sending)
@@ -104,6 +105,13 @@ def address_of(scope: MutableMapping[str, Any]) -> str:
     """Where a request comes from."""
     client = scope.get("client")
     return str(client[0]) if client else ""
+
+
+def _counts(scope: Scope, status: int) -> bool:
+    """Of strangers only passwords that were judged: anybody could fill the disk with the rest."""
+    who = scope.get(KEY)
+    is_stranger = isinstance(who, Principal) and not who.scopes
+    return not is_stranger or status in {HTTPStatus.OK, HTTPStatus.UNAUTHORIZED}
 
 
 def _deed(scope: Scope, status: int) -> Deed:

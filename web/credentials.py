@@ -7,7 +7,7 @@ time. While Postgres is away, what was known stays good: a token until it expire
 import asyncio
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -146,7 +146,8 @@ class Credentials:
 
     def forget_sessions(self) -> None:
         """Ask Postgres anew about every session: some were ended here."""
-        self._sessions.clear()
+        for hashed, known in self._sessions.items():
+            self._sessions[hashed] = replace(known, checked=float("-inf"))
 
     async def _keep_house(self) -> None:
         used, self._used = self._used, {}

@@ -86,12 +86,14 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         sender = ActionSender(settings, database)
         sender.start()
         stack.push_async_callback(sender.stop)
-        tables = TableViews(redis, settings)
-        reads = api.build(settings, database, live, tables, announcer, reloader, sender, credentials)
+        reads = api.build(
+            settings, database, live, TableViews(redis, settings), announcer, reloader, sender, credentials
+        )  # fmt: skip
         acting = audited(idempotent(followed(cast("App", reads)), database, settings.max_message_bytes), audit)
         app = composed(health, ingest_app(settings, producer, fallback, capacity), acting)
         if settings.signing_in:
             app = Guard(settings, credentials, audit, app)
+            await reads.state.passwords.warm()
             await stack.enter_async_context(_kept_going(credentials.run))
         config = uvicorn.Config(
             app,

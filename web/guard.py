@@ -69,6 +69,11 @@ class Strangers:
         _bounded(self._tries)
         return left >= 1
 
+    def was_good(self, address: str) -> None:
+        """Give a try back: many people may share an address, and come at once."""
+        left, at = self._tries.get(address, (float(_FREE), 0.0))
+        self._tries[address] = (min(float(_FREE), left + 1), at)
+
     def to_tell(self, address: str, now: float) -> int | None:
         """How many were refused since this address was audited; None while that was a moment ago."""
         at, count = self._told.pop(address, (float("-inf"), 0))
@@ -141,11 +146,14 @@ class Guard:
         session = session_of(scope, headers)
         if not session:
             return None
-        if not self._credentials.knows_session(session):
+        is_new = not self._credentials.knows_session(session)
+        if is_new:
             self._may_try(scope)
         found = await self._credentials.of_session(session)
         if found is None:
             raise await self._bad(scope, "The session is over: sign in again")
+        if is_new:
+            self._strangers.was_good(address_of(scope))
         if scope["method"] not in _SAFE and not hmac.compare_digest(
             headers.get(b"x-csrf-token", b""), csrf_of(session).encode()
         ):
@@ -160,6 +168,7 @@ class Guard:
         found = await self._credentials.of_new_token(token)
         if found is None:
             raise await self._bad(scope, "The token is unknown, revoked or expired")
+        self._strangers.was_good(address_of(scope))
         return found
 
     def _may_try(self, scope: Connection) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from litestar import Request, delete, get, post
 from litestar.datastructures import State
-from litestar.exceptions import NotFoundException
+from litestar.exceptions import NotFoundException, PermissionDeniedException
 from litestar.params import FromPath, QueryParameter
 
 from sinks import heartbeat_rows
@@ -18,6 +18,7 @@ from web.beats import Beats
 from web.database import Database
 from web.principal import NEEDS, Scope, principal
 from web.problems import FieldProblemError
+from web.rights import team_for
 
 _LONGEST = timedelta(days=366)
 _MAX_NAME = 200
@@ -56,11 +57,13 @@ async def beat(
 ) -> HeartbeatView:
     """The first beat needs an `interval`, here or in a JSON body (see HeartbeatBody); it is stored once answered."""
     said = await _said(request)
-    team = said.team or "default"
-    if not principal(request).sees(team):
-        raise FieldProblemError("team", "is not one of yours")
-    if not name.isprintable() or len(name) > _MAX_NAME:
-        raise FieldProblemError("name", f"use at most {_MAX_NAME} printable letters")
+    try:
+        team = team_for(principal(request), said.team)
+    except PermissionDeniedException as error:
+        raise FieldProblemError("team", error.detail) from error
+    for field, text in (("name", name), ("team", team)):
+        if not text.isprintable() or len(text) > _MAX_NAME:
+            raise FieldProblemError(field, f"use at most {_MAX_NAME} printable letters")
     beats: Beats = state.beats
     found = await beats.take(
         Beat(
@@ -121,6 +124,8 @@ def _labels(labels: dict[str, str]) -> dict[str, str]:
         raise FieldProblemError("labels", f"at most {_MAX_LABELS}, each of at most {_MAX_LABEL} letters")
     if not all(labels):
         raise FieldProblemError("labels", "has one without a name")
+    if any("\x00" in text for label in labels.items() for text in label):
+        raise FieldProblemError("labels", "a text holds a character that cannot be kept, such as NUL")
     return labels
 
 

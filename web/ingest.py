@@ -29,6 +29,7 @@ OWN: Final = "/api/v1/alerts"
 ALERTMANAGER: Final = "/api/v2/alerts"
 ROUTES: Final = (("POST", OWN), ("POST", ALERTMANAGER))
 RETRY_AFTER: Final = b"1"
+OURS: Final = frozenset({b"same-origin", b"none"})
 _MAX_KEY: Final = 255
 _JSON: Final = b"application/json"
 _PROBLEM: Final = b"application/problem+json"
@@ -98,6 +99,8 @@ class Ingest:
     async def _answer(self, route: str, scope: Scope, receive: Receive) -> Answer:
         headers = headers_of(scope)
         key = headers.get(b"idempotency-key", b"").decode("latin-1").strip()
+        if headers.get(b"sec-fetch-site", b"none") not in OURS:
+            return _refusal(route, HTTPStatus.FORBIDDEN, "This came from another site")
         if len(key) > _MAX_KEY:
             return _refusal(route, HTTPStatus.BAD_REQUEST, f"Idempotency-Key: longer than {_MAX_KEY} characters")
         try:

@@ -89,6 +89,7 @@ async def sign_in(state: State, request: AnyRequest, data: JSONBody[Login]) -> R
     secret = new_session()
     async with database.writing() as conn:
         await login_rows.clear(conn, list(keys)[:2])
+        await login_rows.take_back(conn, list(keys)[2:])
         await user_rows.open_session(
             conn, digest(secret), name, address=address, agent=request.headers.get("user-agent", "")[:200],
             expires_at=now + timedelta(hours=settings.session_hours),

@@ -53,6 +53,9 @@ async def test_the_first_beat_says_the_interval_and_later_ones_need_not(client: 
         ({"interval": "1m", "grace": "-1"}, None, "grace"),
         ({}, {"interval": 5}, "body"),
         ({"interval": "1m"}, {"labels": {"": "x"}}, "labels"),
+        ({"interval": "1m"}, {"labels": {"a": "\u0000"}}, "labels"),
+        ({"interval": "1m"}, {"team": "\u0000"}, "team"),
+        ({"interval": "1m"}, {"team": "x" * 201}, "team"),
         ({"interval": "1m"}, {"severity": "bad"}, "body"),
     ],
 )

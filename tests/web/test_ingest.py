@@ -80,6 +80,13 @@ async def test_one_alert_is_accepted_with_its_event_id(sender: Sender) -> None:
     assert [item.event_id for item in sender.kafka.items] == ["e1"]
 
 
+async def test_what_another_site_has_a_browser_send_is_refused(sender: Sender) -> None:
+    assert (await sender.own(own(), sec_fetch_site="cross-site")).status_code == 403
+    assert (await sender.alertmanager([posted()], sec_fetch_site="same-site")).status_code == 403
+    assert sender.kafka.items == []
+    assert (await sender.own(own(), sec_fetch_site="same-origin")).status_code == 202
+
+
 async def test_an_idempotency_key_names_the_events(sender: Sender) -> None:
     assert (await sender.own(own(), idempotency_key="k")).json()["event_ids"] == ["k"]
     assert (await sender.own([own(), own()], idempotency_key="k")).json()["event_ids"] == ["k#0", "k#1"]

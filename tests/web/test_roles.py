@@ -148,6 +148,12 @@ async def test_what_is_another_teams_looks_as_if_it_did_not_exist(url: str, conn
         assert (await ada.post(f"/api/v1/silences/{silence['id']}/expire")).status_code == 404
         assert (await ada.delete(f"/api/v2/silence/{silence['id']}")).status_code == 404
         assert (await ada.post(f"/api/v1/incidents/{theirs}/acknowledge", json={})).status_code == 404
+        for seq in (1, 2):
+            redaction = {"seq": seq, "reason": "x"}
+            assert (await ada.post(f"/api/v1/incidents/{theirs}/redact", json=redaction)).status_code == 404
+        sender = bearer(await add_token(conn, "sender", "ingest", teams=["search"]))
+        beat = await other.post("/api/v1/heartbeats/x?interval=1m", headers=sender)
+        assert (beat.status_code, beat.json()["team"]) == (200, "search")
         assert (await ada.post(f"/api/v1/silences/{everybodys['id']}/expire")).status_code == 403
         assert (await ada.post("/api/v1/silences", json={**body, "team": "search"})).status_code == 403
         for path in (

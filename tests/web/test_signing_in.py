@@ -11,6 +11,8 @@ import httpx
 import pytest
 
 from embedded.postgres import Postgres
+from sinks import user_rows
+from streams.credentials import digest, new_session
 from streams.settings import Settings
 from tests.web.signing_in import PASSWORD, add_token, add_user, bearer, clear, clients, guarded, sign_in
 
@@ -126,6 +128,28 @@ async def test_guessing_tokens_is_slowed_and_audited_without_them(client: httpx.
     rows = await conn.fetch("SELECT * FROM audit_log WHERE action = 'show a credential' ORDER BY seq DESC LIMIT 5")
     assert rows
     assert "guess" not in str(rows)
+
+
+async def test_strangers_fill_no_disk(client: httpx.AsyncClient, conn: "Conn") -> None:
+    before = await conn.fetchval("SELECT count(*) FROM audit_log")
+    for _ in range(5):
+        assert (await client.post("/api/v1/session", json={})).status_code == 400
+    assert (await sign_in(client, "nobody", "wrong")).status_code == 401
+    assert await conn.fetchval("SELECT count(*) FROM audit_log") == before + 1
+
+
+async def test_many_people_at_one_address_are_no_guessers(client: httpx.AsyncClient, url: str, conn: "Conn") -> None:
+    await add_user(conn, "ada")
+    await sign_in(client, "ada")
+    assert await conn.fetchval("SELECT sum(failures) FROM login_failures") == 0
+    secrets = [new_session() for _ in range(40)]
+    for secret in secrets:
+        await user_rows.open_session(
+            conn, digest(secret), "ada", address="", agent="", expires_at=datetime.now(UTC) + timedelta(hours=1)
+        )
+    for secret in secrets:
+        async with httpx.AsyncClient(base_url=url, cookies={"incidents_session": secret}) as one:
+            assert (await one.get("/api/v1/session")).status_code == 200
 
 
 async def test_a_session_is_a_cookie_that_scripts_do_not_see_and_that_ends(
