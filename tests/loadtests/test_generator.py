@@ -129,7 +129,7 @@ async def test_locust_sends_the_whole_plan_at_its_rate_and_keeps_the_ledger(
     assert {entry.outcome for entry in entries} == {Outcome.CONFIRMED}
     assert len({entry.event_id for entry in entries}) == 400
     took = max(entry.sent_us for entry in entries) - min(entry.sent_us for entry in entries)
-    assert took >= 1_950_000
+    assert took >= 1_000_000, "late ones catch up, but they do not go all at once"
     assert way["late_ms"]["max"] > 0
 
 
