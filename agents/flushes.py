@@ -36,6 +36,8 @@ class Setting(NamedTuple):
     route: Route
     receiver: Receiver
     former: tuple[Receiver, ...]
+    waiting: tuple[Receiver, ...]
+    """Whom escalation told: they hear of ends once all is over."""
     config_version: int
     now: datetime
     page_url: str
@@ -53,8 +55,8 @@ class Made(NamedTuple):
 
     group: GroupState
     gone: tuple[str, ...]
-    calmed: tuple[Member, ...]
-    """Members whose flapping has been said."""
+    changed: tuple[Member, ...]
+    """Members whose flapping has been said, and those that are kept for a few alone."""
     notices: tuple[task_rows.Notice, ...]
     tasks: tuple[task_rows.Task, ...]
     events: tuple[Event, ...]
@@ -73,8 +75,8 @@ def flush(key: str, group: GroupState, members: Sequence[Member], setting: Setti
     shown = [_written_off(one, group) for one in members] if group.written_off else members
     done = grouping.flush(
         group, shown, setting.route, setting.receiver, now=setting.now, suppressed=said, muted=bool(closed_by),
-        strict=setting.strict, former=setting.former, acknowledged=group.acknowledged_at is not None,
-        flap_window=setting.flap_window,
+        strict=setting.strict, former=setting.former, waiting=setting.waiting,
+        acknowledged=group.acknowledged_at is not None, flap_window=setting.flap_window,
     )  # fmt: skip
     if group.written_off:
         done = _firing_on(done, members, setting)
@@ -138,11 +140,14 @@ def _told(
             detail["flapping"] = f"flapping ×{sum(max(member.flaps, member.flapping) for member in flapping)}"  # noqa: RUF001 - as it is read
         events.append(Event("notice made", detail))
         decisions.append(Decision("task made", notice.reason, detail))
-    calmed = [
-        msgspec.structs.replace(one, flaps=0, told_flapping=one.flapping) for one in members if one.identity in calm
-    ]
+    changed = {one.identity: one for one in done.hidden}
+    for one in members:
+        if one.identity in calm:
+            held = changed.get(one.identity, one)
+            changed[one.identity] = msgspec.structs.replace(held, flaps=0, told_flapping=one.flapping)
     return Made(
-        msgspec.structs.replace(after, pending=waiting), done.gone, tuple(calmed), tuple(rows), tuple(tasks),
+        msgspec.structs.replace(after, pending=waiting), done.gone, tuple(changed.values()), tuple(rows),
+        tuple(tasks),
         tuple(events), tuple(decisions), context,
     )  # fmt: skip
 

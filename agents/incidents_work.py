@@ -280,6 +280,7 @@ class IncidentsWork:
                 route=route,
                 receiver=self._receiver(route),
                 former=self._former(group, route),
+                waiting=self._waiting(group, route),
                 config_version=self._config_version,
                 now=self._now,
                 page_url=self.logic.settings.page_url,
@@ -294,7 +295,7 @@ class IncidentsWork:
         if made.trace:
             self.told.append(Told(made.trace, group.trace, group.incident_id, len(made.tasks)))
         self.held.put(key, made.group, visible=bool(made.events))
-        for member in made.calmed:
+        for member in made.changed:
             self.held.keep(key, member)
         self.held.let_go(key, made.gone)
         self.story.tell(made.group, made.events, self._now)
@@ -407,10 +408,13 @@ class IncidentsWork:
         members = self.held.members_of(outcome.group)
         receivers = (self._receiver(route), *self._former(group, route))
         left = grouping.after_outcome(
-            after, members, receivers, now=self._now, strict=self._strict, flap_window=self.logic.flap_window
-        )
+            after, members, receivers, now=self._now, strict=self._strict, waiting=self._waiting(group, route),
+            flap_window=self.logic.flap_window,
+        )  # fmt: skip
         after = msgspec.structs.replace(left.group, revision=group.revision + 1, updated_at=self._now)
         self.held.put(outcome.group, after)
+        for member in left.hidden:
+            self.held.keep(outcome.group, member)
         self.held.let_go(outcome.group, left.gone)
         name = "notice sent" if sent else "notice failed"
         self.story.tell(after, (Event(name, {"to": key, "reason": outcome.reason}),), self._now)
@@ -431,7 +435,15 @@ class IncidentsWork:
         if self._strict:
             return ()
         names = {key.rpartition("/")[0] for key, entry in group.told.items() if entry.owed} - {route.receiver}
-        names = escalations.owed(group, names, route.receiver)
+        return self._known(escalations.owed(group, names, route.receiver))
+
+    def _waiting(self, group: GroupState, route: Route) -> tuple[Receiver, ...]:
+        """Whom escalation told of an incident that goes on, beside the route's own receiver."""
+        if self._strict or group.escalation is None or not group.alive:
+            return ()
+        return self._known(set(group.escalation.told) - {route.receiver})
+
+    def _known(self, names: Iterable[str]) -> tuple[Receiver, ...]:
         config = self.logic.configs[self._config_version]
         found = (config.told_as(name) for name in sorted(names))
         return tuple(receiver for receiver in found if receiver is not None)

@@ -35,11 +35,12 @@ class Notice(msgspec.Struct, frozen=True):
 
 
 class Flush(msgspec.Struct, frozen=True):
-    """What a flush leads to. `gone` are identities of members that leave."""
+    """What a flush leads to. `gone` are identities of members that leave, `hidden` some kept for a few alone."""
 
     group: GroupState
     notices: tuple[Notice, ...] = ()
     gone: tuple[str, ...] = ()
+    hidden: tuple[Member, ...] = ()
 
 
 def first_flush_at(route: Route, starts_at: datetime, now: datetime) -> datetime:
@@ -90,6 +91,7 @@ def flush(
     muted: bool = False,
     strict: bool = False,
     former: Sequence[Receiver] = (),
+    waiting: Sequence[Receiver] = (),
     acknowledged: bool = False,
     flap_window: timedelta = _NEVER,
 ) -> Flush:
@@ -97,7 +99,8 @@ def flush(
 
     `suppressed` are identities that are inhibited or silenced; `muted` says that
     the route's times mute the whole group. `former` receivers were the group's
-    under other rules: they hear of the ends that are owed to them. What is
+    under other rules: they hear of the ends that are owed to them, and those `waiting`
+    do so once all is over: until then what has ended is kept for them. What is
     `acknowledged` is told of again only where something is new. What flaps is
     told as `flapping` says.
     """
@@ -116,12 +119,12 @@ def flush(
         failed=False, held_up=False, next_flush_at=now + route.group_interval,
     )  # fmt: skip
     if strict:
-        gone = [] if notices else [member.identity for member in members if not member.firing]
+        gone, hidden = ((), ()) if notices else (tuple(one.identity for one in members if not one.firing), ())
     else:
         stays = _stays(after, (receiver, *former), notices, held)
-        gone = [member.identity for member in members if not member.firing and not stays(member)]
+        gone, hidden = _leaving(after, (one for one in members if not one.firing and not stays(one)), waiting)
     left = len(members) - len(gone)
-    return Flush(_emptied(after, left, now, strict=strict), tuple(notices), tuple(gone))
+    return Flush(_emptied(after, left, now, strict=strict), tuple(notices), gone, hidden)
 
 
 def pending(members: Iterable[Member], decision: int, task_id: str, now: datetime, *, strict: bool = False) -> Pending:
@@ -163,7 +166,7 @@ def heard(
 
 def after_outcome(
     group: GroupState, members: Iterable[Member], receivers: Sequence[Receiver], *, now: datetime, strict: bool = False,
-    flap_window: timedelta = _NEVER,
+    waiting: Sequence[Receiver] = (), flap_window: timedelta = _NEVER,
 ) -> Flush:  # fmt: skip
     """Who leaves once the last notice of a flush has ended; a flush that waited for it comes at once (`strict`)."""
     if group.pending:
@@ -171,14 +174,14 @@ def after_outcome(
     held = list(members)
     ended = [member for member in held if not member.firing and member.seen <= group.flushed_revision]
     if strict:
-        gone = [] if group.failed else [member.identity for member in ended]
+        gone, hidden = ((), ()) if group.failed else (tuple(member.identity for member in ended), ())
     else:
         stays = _stays(group, receivers, (), flapping.damped(held, now, flap_window) if group.flapping else _NOBODY)
-        gone = [member.identity for member in ended if not stays(member)]
+        gone, hidden = _leaving(group, (member for member in ended if not stays(member)), waiting)
     after = _emptied(group, len(held) - len(gone), now, strict=strict)
     if group.held_up and after.next_flush_at is not None:
         after = msgspec.structs.replace(after, held_up=False, next_flush_at=now)
-    return Flush(after, gone=tuple(gone))
+    return Flush(after, gone=gone, hidden=hidden)
 
 
 def _decide(
@@ -300,6 +303,20 @@ def _stays(
         return member.ends_at is None if member.left else told_as(member) in missed
 
     return stays
+
+
+def _leaving(
+    group: GroupState, ended: Iterable[Member], waiting: Sequence[Receiver]
+) -> tuple[tuple[str, ...], tuple[Member, ...]]:
+    """Of members that everybody else has done with: who leaves, and who is kept for those alone who still wait."""
+    stays = _stays(group, waiting, (), ())
+    gone, hidden = list[str](), list[Member]()
+    for member in ended:
+        if not stays(member):
+            gone.append(member.identity)
+        elif not member.left:
+            hidden.append(msgspec.structs.replace(member, left=True))
+    return tuple(gone), tuple(hidden)
 
 
 def _emptied(group: GroupState, left: int, now: datetime, *, strict: bool) -> GroupState:

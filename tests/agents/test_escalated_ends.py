@@ -1,0 +1,67 @@
+"""Whom escalation told of an incident hears once that it is over, whatever came and went in it meanwhile."""
+
+import pytest
+
+from agents.rules.notify_log import Reason
+from streams.rules_config import load
+from tests.agents.test_incident_actions import Stage
+
+RULES = load(
+    """
+route: {receiver: ops, group_by: [service], group_wait: 10s, group_interval: 30s, repeat_interval: 5m}
+receivers: [{name: ops, webhook_configs: [{url: "http://ops.example/"}]}]
+incidents:
+  people:
+    ada: {webhook_configs: [{url: "http://ada.example/"}]}
+  policies:
+    p: {steps: [{targets: [{person: ada}]}]}
+  escalation: [{policy: p}]
+""",
+    version=1,
+)
+
+
+@pytest.fixture
+def stage() -> Stage:
+    """Ada was told that one alert fires; another one has joined it since, and the first has ended."""
+    made = Stage(configs={1: RULES})
+    made.fire()
+    made.told(10)
+    made.fire(key="2", seconds=20)
+    made.told(40)
+    made.end(seconds=50)
+    made.told(70)
+    return made
+
+
+def ends(stage: Stage, receiver: str) -> int:
+    return sum((one.receiver, one.reason) == (receiver, Reason.ALL_RESOLVED) for one in stage.incidents.rows.tasks)
+
+
+def over(stage: Stage, seconds: int) -> None:
+    for later in range(seconds, seconds + 200, 30):
+        stage.told(later)
+    assert (ends(stage, "ops"), ends(stage, "@ada")) == (1, 1)
+    assert not stage.incidents.members
+
+
+def test_the_alert_that_ends_last_need_not_be_the_one_she_heard_of(stage: Stage) -> None:
+    stage.loaded_again()
+    stage.end(key="2", seconds=110)
+    over(stage, 130)
+
+
+def test_nobody_else_hears_again_of_what_is_kept_for_her(stage: Stage) -> None:
+    stage.fire(key="3", seconds=80)
+    assert stage.told(100) == [Reason.NEW_ALERTS]
+    assert [one["status"] for one in stage.body()["alerts"]] == ["firing", "firing"]
+    assert ends(stage, "@ada") == 0
+
+
+def test_an_alert_that_fires_anew_ends_for_her_with_its_last_firing(stage: Stage) -> None:
+    stage.fire(seconds=80)
+    stage.end(key="2", seconds=90)
+    stage.told(100)
+    assert "flapping" not in {line.event for line in stage.incidents.rows.lines}
+    stage.end(seconds=110)
+    over(stage, 130)
