@@ -118,8 +118,9 @@ def flush(
         group, told=told, decision=group.decision + len(notices), flushed=True, flushed_revision=group.revision,
         failed=False, held_up=False, next_flush_at=now + route.group_interval,
     )  # fmt: skip
+    hidden: tuple[Member, ...] = ()
     if strict:
-        gone, hidden = ((), ()) if notices else (tuple(one.identity for one in members if not one.firing), ())
+        gone = () if notices else tuple(member.identity for member in members if not member.firing)
     else:
         stays = _stays(after, (receiver, *former), notices, held)
         gone, hidden = _leaving(after, (one for one in members if not one.firing and not stays(one)), waiting)
@@ -173,8 +174,9 @@ def after_outcome(
         return Flush(group)
     held = list(members)
     ended = [member for member in held if not member.firing and member.seen <= group.flushed_revision]
+    hidden: tuple[Member, ...] = ()
     if strict:
-        gone, hidden = ((), ()) if group.failed else (tuple(member.identity for member in ended), ())
+        gone = () if group.failed else tuple(member.identity for member in ended)
     else:
         stays = _stays(group, receivers, (), flapping.damped(held, now, flap_window) if group.flapping else _NOBODY)
         gone, hidden = _leaving(group, (member for member in ended if not stays(member)), waiting)
