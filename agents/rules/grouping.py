@@ -216,7 +216,7 @@ def _decide(
         resolved = tuple(sorted(names[m.identity] for m in heard_of if not m.firing))
         if entry is not None and group.flapping:
             firing, resolved = _as_told(heard_of, entry, names, damped)
-        elif entry is not None and owed and not strict:
+        if entry is not None and owed and not strict:
             # The end of a later firing, which was muted, is the end that is owed.
             resolved = tuple(sorted(_as_owed(name, entry) for name in resolved))
         reason = why_notify(
@@ -228,8 +228,16 @@ def _decide(
         if reason is Reason.ALL_RESOLVED and not integration.send_resolved:
             told[key] = Told((), resolved, now)
         elif reason is not None:
+            reason = _as_shown(reason, heard_of)
             notices.append(Notice(receiver.name, integration, group.decision + len(notices) + 1, reason, heard_of))
     return notices, told
+
+
+def _as_shown(reason: Reason, members: Iterable[Member]) -> Reason:
+    """The reason as it fits what the notice shows: what flaps counts as it was told last, and is shown as it is."""
+    if reason not in {Reason.ALL_RESOLVED, Reason.SOME_RESOLVED}:
+        return reason
+    return Reason.SOME_RESOLVED if any(member.firing for member in members) else Reason.ALL_RESOLVED
 
 
 def _as_owed(name: str, entry: Told) -> str:

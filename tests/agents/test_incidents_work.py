@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from agents.group_partition import InputsPartition
@@ -199,6 +199,8 @@ def test_in_the_end_nothing_is_pending_and_everybody_knows_what_fires(seed: int)
 
 @few
 @given(seed=seeds)
+@example(seed=333)
+@example(seed=91801)
 def test_no_notice_is_empty_and_only_recoveries_hold_no_firing(seed: int) -> None:
     play = played(seed)
     for stage in play.second:

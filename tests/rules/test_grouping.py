@@ -246,6 +246,14 @@ def test_a_reload_in_alertmanagers_mode_tells_old_groups_at_once_and_young_ones_
     assert reloaded(known, [], ROUTE, now=at(10)).next_flush_at is None
 
 
+@pytest.mark.parametrize("flapping", [0, 1])
+def test_the_end_of_a_firing_that_nobody_heard_of_ends_the_one_that_was_told(flapping: int) -> None:
+    told = {"ops/0": Told((), ("b:1",), at(1), owed=("a:1",))}
+    known = group(flushed=True, members=1, flapping=flapping, told=told)
+    after = flushed(known, [member("a", firing=False, occurrence=2)], 5)
+    assert reasons(after) == {0: Reason.ALL_RESOLVED}
+
+
 def test_former_receivers_hear_of_the_ends_that_are_owed_to_them_and_of_nothing_else() -> None:
     members = [member("a"), member("b")]
     known = sent(flushed(group(), members, 0), members, 0)
