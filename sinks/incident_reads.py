@@ -247,9 +247,12 @@ SELECT id, decision, receiver, channel, target, reason, state, attempts, due_at,
 _HANDLING: Final = "SELECT handling::text FROM incidents WHERE id = $1"
 
 # An incident in short, and those that it speaks for.
-_PARENT: Final = "SELECT id, title, status, severity FROM incidents WHERE id = $1"
+_PARENT: Final = """
+SELECT id, title, status, severity FROM incidents WHERE id = $1 AND ($2::text[] IS NULL OR team = ANY ($2))
+"""
 _CHILDREN: Final = """
-SELECT id, title, status, severity FROM incidents WHERE parent_id = $1 ORDER BY created_at, id LIMIT $2
+SELECT id, title, status, severity FROM incidents WHERE parent_id = $1 AND ($3::text[] IS NULL OR team = ANY ($3))
+ORDER BY created_at, id LIMIT $2
 """
 
 
@@ -260,11 +263,11 @@ async def handling_of(conn: "Conn", incident_id: uuid.UUID) -> Handled:
 
 
 async def relatives_of(
-    conn: "Conn", incident_id: uuid.UUID, parent_id: uuid.UUID | None
+    conn: "Conn", incident_id: uuid.UUID, parent_id: uuid.UUID | None, teams: list[str] | None
 ) -> tuple[list[Relative], list[Relative]]:
-    """The incident that speaks for this one, if there is one, and those that this one speaks for."""
-    parents = await conn.fetch(_PARENT, parent_id) if parent_id is not None else []
-    children = await conn.fetch(_CHILDREN, incident_id, MAX_PAGE)
+    """The incident that speaks for this one, if there is one, and those that this one speaks for: of these teams."""
+    parents = await conn.fetch(_PARENT, parent_id, teams) if parent_id is not None else []
+    children = await conn.fetch(_CHILDREN, incident_id, MAX_PAGE, teams)
     return [Relative(**dict(row)) for row in parents], [Relative(**dict(row)) for row in children]
 
 

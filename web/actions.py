@@ -22,7 +22,8 @@ from web.database import Database
 from web.incident_detail import IncidentDetail, detail_of, etag, tagged
 from web.picture import Painter
 from web.principal import principal
-from web.problems import ConflictError, FieldProblemError, OutdatedError
+from web.problems import ConflictError, FieldProblemError, OutdatedError, own_team
+from web.rights import teams_of
 
 T = TypeVar("T")
 Asked = Request[Any, Any, Any]
@@ -34,7 +35,6 @@ Labels = Annotated[
     dict[Annotated[str, msgspec.Meta(min_length=1, max_length=200)], Annotated[str, msgspec.Meta(max_length=2000)]],
     msgspec.Meta(max_length=64),
 ]
-_MAX_KEY: Final = 200
 _UNKNOWN: Final = "No incident has this id"
 
 
@@ -96,7 +96,7 @@ class RedactBody(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OpenBody(Said, frozen=True, kw_only=True):
-    """An incident that a person opens. Without a receiver those of the top route are told."""
+    """An incident that a person opens, for one of their teams. Without a receiver those of the top route are told."""
 
     title: Title
     description: Story = ""
@@ -104,7 +104,7 @@ class OpenBody(Said, frozen=True, kw_only=True):
     kind: Kind = Kind.OTHER
     labels: Labels = {}
     assignee: Name = ""
-    team: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] = "default"
+    team: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
     receiver: Name = ""
 
 
@@ -270,16 +270,15 @@ async def redact(
       response_headers=_TAGGED)  # fmt: skip
 async def open_incident(state: State, request: Asked, data: JSONBody[OpenBody]) -> Response[IncidentDetail]:
     """A group of its own, told at once, that lasts until somebody resolves it."""
-    if not principal(request).sees(data.team):
-        raise FieldProblemError("team", "there is no such team")
+    team = own_team(principal(request), data.team)
     action_id = _action_id(request, "new", ActionName.OPEN)
-    group = by_hand.group_key(data.team, str(action_id))
+    group = by_hand.group_key(team, str(action_id))
     args = ActionArgs(
         comment=data.comment, title=" ".join(data.title.split()) or data.title, description=data.description,
         severity=data.severity, kind=data.kind, labels=data.labels, assignee=data.assignee, receiver=data.receiver,
     )  # fmt: skip
     target = Target(
-        id=keys.derived_id("incident", group), team=data.team, group_key=group, status="", revision=0, parent_id=None
+        id=keys.derived_id("incident", group), team=team, group_key=group, status="", revision=0, parent_id=None
     )
     return await _done(state, request, target, action_id, ActionName.OPEN, args)
 
@@ -336,7 +335,7 @@ async def _done(
         return cast("Response[IncidentDetail]", Response(Underway(action=action_id), status_code=202))  # by `responses`
     if outcome.outcome == "refused":
         raise ConflictError(outcome.reason)
-    return await _shown(state, target.id)
+    return await _shown(state, request, target.id)
 
 
 async def _speaker(state: State, request: Asked, into: uuid.UUID) -> Target:
@@ -352,11 +351,11 @@ async def _speaker(state: State, request: Asked, into: uuid.UUID) -> Target:
     return found
 
 
-async def _shown(state: State, incident_id: uuid.UUID) -> Response[IncidentDetail]:
+async def _shown(state: State, request: Asked, incident_id: uuid.UUID) -> Response[IncidentDetail]:
     database: Database = state.database
     painter: Painter = state.painter
     async with database.reading() as conn:
-        found = await detail_of(conn, incident_id, await painter.config(conn))
+        found = await detail_of(conn, incident_id, await painter.config(conn), teams_of(principal(request)))
     if found is None:
         raise NotFoundException(_UNKNOWN)
     return tagged(found)
@@ -385,8 +384,6 @@ def _expected(request: Asked, target: Target) -> int:
 def _action_id(request: Asked, about: uuid.UUID | str, name: ActionName) -> uuid.UUID:
     """The same for the same Idempotency-Key of the same person, so that twice is once."""
     key = request.headers.get("idempotency-key", "")
-    if len(key) > _MAX_KEY:
-        raise FieldProblemError("Idempotency-Key", f"at most {_MAX_KEY} characters")
     return keys.derived_id("action", principal(request).name, name, about, key) if key else uuid.uuid4()
 
 

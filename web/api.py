@@ -130,7 +130,7 @@ async def incident(
     """With its alerts and notices. The header ETag is its revision, for If-Match when it is edited."""
     painter: Painter = state.painter
     async with _database(state).reading() as conn:
-        found = await detail_of(conn, incident_id, await painter.config(conn))
+        found = await detail_of(conn, incident_id, await painter.config(conn), teams_of(principal(request)))
     if found is None or not principal(request).sees(found.incident.team):
         raise NotFoundException("No incident has this id")
     return tagged(found)

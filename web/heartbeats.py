@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from litestar import Request, delete, get, post
 from litestar.datastructures import State
-from litestar.exceptions import NotFoundException, PermissionDeniedException
+from litestar.exceptions import NotFoundException
 from litestar.params import FromPath, QueryParameter
 
 from sinks import heartbeat_rows
@@ -17,8 +17,7 @@ from streams.rules_yaml import duration
 from web.beats import Beats
 from web.database import Database
 from web.principal import NEEDS, Scope, principal
-from web.problems import FieldProblemError
-from web.rights import team_for
+from web.problems import FieldProblemError, own_team
 
 _LONGEST = timedelta(days=366)
 _MAX_NAME = 200
@@ -57,10 +56,7 @@ async def beat(
 ) -> HeartbeatView:
     """The first beat needs an `interval`, here or in a JSON body (see HeartbeatBody); it is stored once answered."""
     said = await _said(request)
-    try:
-        team = team_for(principal(request), said.team)
-    except PermissionDeniedException as error:
-        raise FieldProblemError("team", error.detail) from error
+    team = own_team(principal(request), said.team)
     for field, text in (("name", name), ("team", team)):
         if not text.isprintable() or len(text) > _MAX_NAME:
             raise FieldProblemError(field, f"use at most {_MAX_NAME} printable letters")

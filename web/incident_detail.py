@@ -54,13 +54,15 @@ class IncidentDetail(msgspec.Struct, frozen=True, kw_only=True):
     escalation: IncidentEscalation | None
 
 
-async def detail_of(conn: "Conn", incident_id: uuid.UUID, config: RulesConfig) -> IncidentDetail | None:
-    """The incident of this id; None when there is none."""
+async def detail_of(
+    conn: "Conn", incident_id: uuid.UUID, config: RulesConfig, teams: list[str] | None
+) -> IncidentDetail | None:
+    """The incident of this id; None when there is none. Its relatives are those of `teams` (None: of all)."""
     found = await incidents_by_id(conn, [incident_id])
     if not found:
         return None
     handled: Handled = await handling_of(conn, incident_id)
-    parents, children = await relatives_of(conn, incident_id, found[0].parent_id)
+    parents, children = await relatives_of(conn, incident_id, found[0].parent_id, teams)
     return IncidentDetail(
         incident=found[0],
         alerts=await alerts_of_incident(conn, incident_id, MAX_PAGE),

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from litestar import Request, delete, get, post
 from litestar.datastructures import State
-from litestar.exceptions import HTTPException, NotFoundException
+from litestar.exceptions import HTTPException, NotFoundException, PermissionDeniedException
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.response import Stream
 
@@ -17,7 +17,7 @@ from streams.rules_jobs import NAME, Action, JobError, arguments_of
 from streams.rules_schedule import Missed, ScheduleError, next_slot
 from web.database import Database
 from web.principal import NEEDS, Scope, principal
-from web.problems import FieldProblemError
+from web.problems import FieldProblemError, own_team
 
 _RUNS_SHOWN = 20
 ADMIN = {NEEDS: Scope.ADMIN}
@@ -51,7 +51,7 @@ class WorkBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     action: Literal["export", "replay", "rebuild"]
     arguments: dict[str, Any] = {}
-    team: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] = "default"
+    team: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
 
 
 @get("/api/v1/jobs", summary="Jobs, with the last run of each", tags=["jobs"])
@@ -159,15 +159,19 @@ async def job_runs(
 
 @post("/api/v1/job-runs", summary="Ask for background work", tags=["jobs"], status_code=202)
 async def ask_for_work(state: State, request: AnyRequest, data: JSONBody[WorkBody]) -> JobRun:
-    """Look at the run for its progress; with an Idempotency-Key, asking twice is asking once."""
+    """Look at the run for its progress; with an Idempotency-Key, asking twice is asking once.
+
+    A replay or rebuild is for those who see all teams.
+    """
     who = principal(request)
     action = Action(data.action)
-    if not who.sees(data.team):
-        raise FieldProblemError("team", "is not one of yours")
+    team = own_team(who, data.team)
+    if who.teams is not None and action is not Action.EXPORT:
+        raise PermissionDeniedException("It concerns all teams")
     _judge(action, data.arguments)
     async with _database(state).writing() as conn:
         run_id = _new_id(request, action)
-        await asked_job_rows.ask(conn, run_id, data.team, action, data.arguments, who.name, 3)
+        await asked_job_rows.ask(conn, run_id, team, action, data.arguments, who.name, 3)
         return (await _run(conn, request, run_id)).run
 
 

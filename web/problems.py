@@ -7,9 +7,11 @@ import asyncpg
 import msgspec
 import structlog
 from litestar import Request, Response
-from litestar.exceptions import HTTPException, ValidationException
+from litestar.exceptions import HTTPException, PermissionDeniedException, ValidationException
 
 from web.database import DatabaseAwayError, UnkeptTextError
+from web.principal import Principal
+from web.rights import team_for
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER: Final = "2"
@@ -54,6 +56,18 @@ class OutdatedError(Exception):
 
 class PartAwayError(Exception):
     """Raised when a part that the answer needs is away; it becomes a 503."""
+
+
+def own_team(who: Principal, wanted: str | None) -> str:
+    """The team that something new belongs to, as `team_for` has it.
+
+    Raises:
+        FieldProblemError: it is not theirs, or must be named.
+    """
+    try:
+        return team_for(who, wanted)
+    except PermissionDeniedException as error:
+        raise FieldProblemError("team", error.detail) from error
 
 
 def respond(problem: Problem) -> Response[Problem]:

@@ -148,9 +148,16 @@ async def test_what_is_another_teams_looks_as_if_it_did_not_exist(url: str, conn
         assert (await ada.post(f"/api/v1/silences/{silence['id']}/expire")).status_code == 404
         assert (await ada.delete(f"/api/v2/silence/{silence['id']}")).status_code == 404
         assert (await ada.post(f"/api/v1/incidents/{theirs}/acknowledge", json={})).status_code == 404
+        assert (await ada.post("/api/v1/incidents", json={"title": "x"})).status_code == 503  # taken, without Kafka
         for seq in (1, 2):
             redaction = {"seq": seq, "reason": "x"}
             assert (await ada.post(f"/api/v1/incidents/{theirs}/redact", json=redaction)).status_code == 404
+        await conn.execute("UPDATE incidents SET parent_id = $1 WHERE id = $2", theirs, mine)
+        assert (await ada.get(f"/api/v1/incidents/{mine}")).json()["parent"] is None
+        assert (await other.get(f"/api/v1/incidents/{mine}", headers=root)).json()["parent"]["title"] == "Theirs"
+        for what, status in (("replay", 403), ("rebuild", 403), ("export", 202)):
+            work = await ada.post("/api/v1/job-runs", json={"action": what})
+            assert work.status_code == status, what
         sender = bearer(await add_token(conn, "sender", "ingest", teams=["search"]))
         beat = await other.post("/api/v1/heartbeats/x?interval=1m", headers=sender)
         assert (beat.status_code, beat.json()["team"]) == (200, "search")

@@ -55,8 +55,8 @@ export const ACTIONS = {
     label: "Edit", key: "e", go: "Save", can: () => true,
     form: ([item]) => ({
       fields: [
-        { name: "title", label: "Title", value: item.title, required: true, maxlength: 200 },
-        { name: "description", label: "Description", kind: "area", value: item.description, maxlength: 4000 },
+        { name: "title", label: "Title", value: item.title, required: true, maxlength: 255 },
+        { name: "description", label: "Description", kind: "area", value: item.description, maxlength: 20000 },
         { name: "severity", label: "Severity", kind: "select", options: { "": "As it is", auto: "What its alerts say", ...Object.fromEntries(SEVERITIES.map((one) => [one, one])) } },
         { name: "labels", label: "Labels", kind: "area", value: labelsText(item.labels), placeholder: "name=value, one a line", maxlength: 4000 }],
     }),
@@ -190,10 +190,10 @@ export function openByHand(kinds, go) {
   return openDialog({
     title: "Open an incident", label: "Open",
     fields: [
-      { name: "title", label: "What is wrong", required: true, maxlength: 200 },
+      { name: "title", label: "What is wrong", required: true, maxlength: 255 },
       { name: "severity", label: "Severity", kind: "select", value: "error", options: Object.fromEntries(SEVERITIES.map((one) => [one, one])) },
       { name: "kind", label: "Kind", kind: "select", value: "other", options: Object.fromEntries(kinds.map((one) => [one, one.replaceAll("_", " ")])) },
-      { name: "description", label: "Description", kind: "area", maxlength: 4000 },
+      { name: "description", label: "Description", kind: "area", maxlength: 20000 },
       { name: "labels", label: "Labels", kind: "area", placeholder: "service=chat, one a line", help: "They choose the route, and so who is told." }],
     submit: async ({ labels, ...values }) => {
       const pairs = labelsOf(labels);
