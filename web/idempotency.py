@@ -5,7 +5,7 @@ the header is theirs: it names the event.
 """
 
 import hashlib
-from collections.abc import MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -55,20 +55,23 @@ def idempotent(app: App, database: Database, limit: int) -> App:
         if kept is not None:
             await _repeat(send, kept, request)
             return
-        answer = _Answer(send)
+        answer = _Answer(send, lambda known: _settle(database, actor, key, known, scope["path"]))
         try:
             await app(scope, _given(body, receive), answer)
         finally:
-            await _settle(database, actor, key, answer, scope["path"])
+            await answer.settled()
 
     return wrapped
 
 
 class _Answer:
-    """Sends an answer on and remembers it."""
+    """Remembers an answer, and sends it on once it is settled: whoever has it may repeat the request at once."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, settle: Callable[["_Answer"], Awaitable[None]]) -> None:
         self._send = send
+        self._settle = settle
+        self._is_settled = False
+        self._held: list[MutableMapping[str, Any]] = []
         self.status = 0
         self.content_type = ""
         self.body = b""
@@ -77,9 +80,22 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             self.content_type = dict(message["headers"]).get(b"content-type", b"").decode("latin-1")
-        elif message["type"] == "http.response.body" and len(self.body) <= _MOST_KEPT:
+        elif len(self.body) <= _MOST_KEPT:
             self.body += message.get("body", b"")
-        await self._send(message)
+        self._held.append(message)
+        if message["type"] == "http.response.start":
+            return
+        if not message.get("more_body", False):
+            await self.settled()
+        held, self._held = self._held, []
+        for one in held:
+            await self._send(one)
+
+    async def settled(self) -> None:
+        """Keep it, or give the key back, the first time this is called."""
+        if not self._is_settled:
+            self._is_settled = True
+            await self._settle(self)
 
     @property
     def is_final(self) -> bool:

@@ -57,3 +57,10 @@ async def test_a_secret_is_never_kept(client: httpx.AsyncClient, conn: "Conn") -
     assert again.status_code == 409
     assert secret.encode() not in [row["body"] for row in await conn.fetch("SELECT body FROM kept_answers")]
     assert secret not in again.text
+
+
+async def test_whoever_has_an_answer_may_repeat_the_request_at_once(client: httpx.AsyncClient) -> None:
+    for number in range(30):
+        key = {"idempotency-key": uuid.uuid4().hex}
+        assert (await client.post(URL, json={}, headers=key)).status_code == 400
+        assert (await client.post(URL, json={"number": number}, headers=key)).status_code == 400
