@@ -3,10 +3,14 @@
 import asyncio
 import uuid
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+
+from streams.settings import Settings
+from web.database import Database
+from web.idempotency import idempotent
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -59,8 +63,24 @@ async def test_a_secret_is_never_kept(client: httpx.AsyncClient, conn: "Conn") -
     assert secret not in again.text
 
 
-async def test_whoever_has_an_answer_may_repeat_the_request_at_once(client: httpx.AsyncClient) -> None:
-    for number in range(30):
-        key = {"idempotency-key": uuid.uuid4().hex}
-        assert (await client.post(URL, json={}, headers=key)).status_code == 400
-        assert (await client.post(URL, json={"number": number}, headers=key)).status_code == 400
+async def test_an_answer_is_kept_before_it_is_given(settings: Settings, conn: "Conn") -> None:
+    seen = []
+    key = uuid.uuid4().hex
+    scope = {"type": "http", "method": "POST", "path": "/api/v1/x", "headers": [(b"idempotency-key", key.encode())]}
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        status = await conn.fetchval("SELECT status FROM kept_answers WHERE key = $1", key)
+        seen.append((message["type"].rpartition(".")[2], status))
+
+    database = Database(settings)
+    await database.open()
+    await idempotent(app, database, 100)(scope, receive, send)
+    await database.close()
+    assert seen == [("start", 200), ("body", 200)]
