@@ -90,12 +90,13 @@ class IncidentsLogic:
         await alert_rows.bury(conn, [row for work in works for row in work.dead_rows()])
         await rule_rows.write(conn, [row for work in works for row in work.rule_rows()])
         new = await action_rows.write(conn, [row for work in works for row in work.actions.rows])
+        late = await action_rows.at_the_end(conn, list(_of_new(works, new)))
         await incident_rows.forget_groups(conn, [key for work in works for key in work.held.gone])
         await incident_rows.write(
             conn,
             incidents,
             [row for work in works for row in work.held.group_rows()],
-            [*(row for work in works for row in work.story.timeline), *_of_new(works, new)],
+            [*(row for work in works for row in work.story.timeline), *late],
             [row for work in works for row in work.story.decisions],
             [row for work in works for row in work.held.links()],
         )

@@ -2,13 +2,14 @@
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from sinks.alert_rows import columns
+from sinks.incident_rows import TimelineRow
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -35,6 +36,11 @@ _BLANK_FIELD: Final = "SELECT redact_field($1::text::uuid, $2, $3)"
 
 # Whether a timeline has a line of this number.
 _HAS_LINE: Final = "SELECT EXISTS (SELECT 1 FROM timeline WHERE incident_id = $1 AND seq = $2)"
+
+# The last line of each of some incidents' timelines.
+_LAST_LINES: Final = """
+SELECT incident_id::text, max(seq) AS seq FROM timeline WHERE incident_id = ANY($1::text[]::uuid[]) GROUP BY 1
+"""
 
 # What became of one action.
 _OUTCOME: Final = "SELECT incident_id, action, outcome, reason FROM actions WHERE id = $1"
@@ -96,6 +102,19 @@ async def write(conn: "Conn", rows: Sequence[ActionRow]) -> set[str]:
     if not rows:
         return set()
     return {row["id"] for row in await conn.fetch(_INSERT, *columns(rows, ActionRow))}
+
+
+async def at_the_end(conn: "Conn", lines: Sequence[TimelineRow]) -> list[TimelineRow]:
+    """Lines for incidents that no group holds any more, each after all that its timeline has: no two share a place."""
+    if not lines:
+        return []
+    rows = await conn.fetch(_LAST_LINES, list({line.incident_id for line in lines}))
+    last = {row["incident_id"]: int(row["seq"]) for row in rows}
+    placed: list[TimelineRow] = []
+    for line in lines:
+        last[line.incident_id] = max(line.seq, last.get(line.incident_id, -1) + 1)
+        placed.append(replace(line, seq=last[line.incident_id]))
+    return placed
 
 
 async def outcome(conn: "Conn", action_id: uuid.UUID) -> Outcome | None:
