@@ -39,6 +39,7 @@ FIELDS: Final = {
         "dirty_from",
         "by_timeout",
         "made_up",
+        "flaps",
         "said_start",
     ),
     "recent": (
