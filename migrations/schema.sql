@@ -55,6 +55,7 @@ BEGIN
         WHERE route = '(canary)' AND status = 'resolved' AND updated_at < clock_timestamp() - older_than
             AND NOT EXISTS (SELECT FROM notification_tasks t
                             WHERE t.incident_id = incidents.id AND t.state IN ('due', 'sending', 'folded'))
+            AND NOT EXISTS (SELECT FROM groups g WHERE g.group_key = incidents.group_key)
         LIMIT at_most FOR UPDATE SKIP LOCKED) old;
     DELETE FROM timeline WHERE incident_id = ANY (gone);
     DELETE FROM channel_memory WHERE incident_id = ANY (gone);

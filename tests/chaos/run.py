@@ -121,9 +121,10 @@ class Run:
         port = _free_port()
         rules = self.folder / "rules.yml"
         rules.write_text(RULES.format(port=port), encoding="utf-8")
+        # What flaps may rest until the run is over: every end is to be told within it.
         overrides = {
             "config": rules, "partitions": self.plan.partitions, "reopen_window": int(self.plan.timing.window),
-            "row_interval": 2, **self.plan.settings,
+            "row_interval": 2, "flap_window": 0, **self.plan.settings,
         }  # fmt: skip
         data = self.folder / "data"
         data.mkdir(mode=0o755)
