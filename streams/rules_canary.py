@@ -19,7 +19,7 @@ ROUTE: Final = Route(
     receiver=NAME,
     group_by=("alertname", LABEL),
     group_wait=timedelta(0),
-    group_interval=timedelta(seconds=10),
+    group_interval=timedelta(minutes=1),
     repeat_interval=timedelta(hours=4),
     matchers=(),
     continue_=False,

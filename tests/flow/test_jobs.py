@@ -101,7 +101,7 @@ async def asked(system: System, action: str, **arguments: Any) -> dict[str, Any]
     return (await until(over, f"{action} is over", within=120))[0]
 
 
-async def test_the_canary_goes_the_whole_way_reaches_nobody_and_leaves_nothing(system: System) -> None:
+async def test_the_canary_goes_the_whole_way_and_reaches_nobody(system: System) -> None:
     told = len(system.desk.received)
     run = await asked(system, "canary", within="60s")
     assert run["state"] == "succeeded", run["error"]
@@ -119,12 +119,4 @@ async def test_the_canary_goes_the_whole_way_reaches_nobody_and_leaves_nothing(s
     await until(lambda: system.sql(ended, incident["id"]), "the canary's incident ends", within=60)
     run = await asked(system, "retention", canaries="1ms")
     assert run["state"] == "succeeded", run["error"]
-    left = "SELECT 1 WHERE NOT EXISTS (SELECT FROM groups WHERE labels ->> 'canary' = $1)"
-    if not await system.sql(left, name):
-        assert await system.sql(ended, incident["id"]), "what its group's owner holds stays"
-    await until(lambda: system.sql(left, name), "the canary's group goes", within=60)
-    run = await asked(system, "retention", canaries="1ms")
-    assert run["state"] == "succeeded", run["error"]
-    assert await system.sql("SELECT 1 FROM incidents WHERE id = $1", incident["id"]) == []
-    for table in ("timeline", "incident_alerts", "notification_tasks", "notices"):
-        assert await system.sql(f"SELECT 1 FROM {table} WHERE incident_id = $1", incident["id"]) == []
+    assert await system.sql(ended, incident["id"]), "what its group's owner still holds stays"

@@ -26,12 +26,12 @@ async def test_a_topic_that_is_lost_or_made_anew_is_named(tmp_path: Path, first_
         await admin.start()
         try:
             await admin.delete_topics(["incident-inputs"])
-            await until(lambda: says(system, "Kafka has no topic incident-inputs"), "it is named", within=15)
+            await until(lambda: says(system, "Kafka has no topic incident-inputs"), "it is named", within=60)
             await admin.create_topics([NewTopic("incident-inputs", 1, 1)])
         finally:
             await admin.close()
         system.stack.kill(Role.WORKER)
-        await until(lambda: says(system, "was applied, but Kafka's log ends at"), "a new one is no old one", within=30)
+        await until(lambda: says(system, "was applied, but Kafka's log ends at"), "a new one is no old one", within=60)
 
         names = (name for name in system.stack.settings if name.startswith(PREFIX))
         settings = Settings.from_environ({name: system.stack.settings[name] for name in names})

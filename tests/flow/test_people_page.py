@@ -180,6 +180,7 @@ async def test_several_are_worked_on_at_once_by_keyboard(system: System, page: P
     await expect(dialog).to_contain_text("Acknowledge")
     await shot(page, "keys")
     await page.keyboard.press("Escape")
+    await expect(dialog).to_have_count(0)
     await page.keyboard.press("u")
     await expect(page.get_by_label("Search titles")).to_be_visible()
 
