@@ -411,7 +411,6 @@ class TaskHint(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="
     """Ids of notification tasks that are due now; the rows in Postgres are the truth."""
 
     task_ids: tuple[str, ...]
-    trace: str = ""
 
 
 _SAID_AT: Final[dict[type, str]] = {

@@ -18,6 +18,7 @@ from web.beats import Beats
 from web.database import Database
 from web.principal import NEEDS, Scope, principal
 from web.problems import FieldProblemError, own_team
+from web.rights import teams_of
 
 _LONGEST = timedelta(days=366)
 _MAX_NAME = 200
@@ -81,14 +82,14 @@ async def beat(
 async def heartbeats(state: State, request: AnyRequest) -> list[HeartbeatView]:
     """Those that are missing first."""
     async with _database(state).reading() as conn:
-        return await heartbeat_rows.listed(conn, _teams(request))
+        return await heartbeat_rows.listed(conn, teams_of(principal(request)))
 
 
 @delete("/api/v1/heartbeats/{name:str}", summary="Watch a thing no more", tags=["heartbeats"], status_code=204)
 async def forget(state: State, request: AnyRequest, name: FromPath[str]) -> None:
     """If it is missing, its alert ends."""
     async with _database(state).writing() as conn:
-        if not await heartbeat_rows.delete(conn, name, _teams(request)):
+        if not await heartbeat_rows.delete(conn, name, teams_of(principal(request))):
             raise NotFoundException("Nothing of this name is watched")
 
 
@@ -123,11 +124,6 @@ def _labels(labels: dict[str, str]) -> dict[str, str]:
     if any("\x00" in text for label in labels.items() for text in label):
         raise FieldProblemError("labels", "a text holds a character that cannot be kept, such as NUL")
     return labels
-
-
-def _teams(request: AnyRequest) -> list[str] | None:
-    teams = principal(request).teams
-    return sorted(teams) if teams is not None else None
 
 
 def _database(state: State) -> Database:

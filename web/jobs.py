@@ -18,6 +18,7 @@ from streams.rules_schedule import Missed, ScheduleError, next_slot
 from web.database import Database
 from web.principal import NEEDS, Scope, principal
 from web.problems import FieldProblemError, own_team
+from web.rights import teams_of
 
 _RUNS_SHOWN = 20
 ADMIN = {NEEDS: Scope.ADMIN}
@@ -58,7 +59,7 @@ class WorkBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 async def jobs(state: State, request: AnyRequest) -> list[JobView]:
     """Those that come next first, paused ones last."""
     async with _database(state).reading() as conn:
-        return await job_reads.jobs(conn, _teams(request))
+        return await job_reads.jobs(conn, teams_of(principal(request)))
 
 
 @post("/api/v1/jobs", summary="Make a job", tags=["jobs"], status_code=201, opt=ADMIN)
@@ -89,7 +90,9 @@ async def job(state: State, request: AnyRequest, name: FromPath[str]) -> JobDeta
     """Its runs, the newest first; /api/v1/job-runs has all of them."""
     async with _database(state).reading() as conn:
         found = await _job(conn, request, name)
-        page = await job_reads.runs(conn, _teams(request), job=name, states=None, after=None, limit=_RUNS_SHOWN)
+        page = await job_reads.runs(
+            conn, teams_of(principal(request)), job=name, states=None, after=None, limit=_RUNS_SHOWN
+        )
         return JobDetail(job=found, runs=page.items)
 
 
@@ -98,7 +101,7 @@ async def drop_job(state: State, request: AnyRequest, name: FromPath[str]) -> No
     """Only one that was made over the API; others go with the rules file. Its runs are kept for a while."""
     async with _database(state).writing() as conn:
         found = await _job(conn, request, name)
-        if not await asked_job_rows.drop(conn, name, _teams(request)):
+        if not await asked_job_rows.drop(conn, name, teams_of(principal(request))):
             said = f"It is a {found.origin} job: switch it off in the rules file, or pause it"
             raise HTTPException(said, status_code=HTTPStatus.CONFLICT)
 
@@ -110,7 +113,7 @@ async def run_job(state: State, request: AnyRequest, name: FromPath[str]) -> Job
         await _job(conn, request, name)
         run_id = _new_id(request, name)
         await asked_job_rows.ask_for_job(conn, run_id, name, principal(request).name)
-        made = await job_reads.run(conn, _teams(request), run_id)
+        made = await job_reads.run(conn, teams_of(principal(request)), run_id)
         if made is None:
             said = f"Its run {await asked_job_rows.unfinished(conn, name)} is not over"
             raise HTTPException(said, status_code=HTTPStatus.CONFLICT)
@@ -154,7 +157,9 @@ async def job_runs(
         except ValueError as error:
             raise FieldProblemError("cursor", "it is not a cursor of this list") from error
     async with _database(state).reading() as conn:
-        return await job_reads.runs(conn, _teams(request), job=job, states=run_state, after=after, limit=limit)
+        return await job_reads.runs(
+            conn, teams_of(principal(request)), job=job, states=run_state, after=after, limit=limit
+        )
 
 
 @post("/api/v1/job-runs", summary="Ask for background work", tags=["jobs"], status_code=202)
@@ -215,14 +220,14 @@ async def job_file(state: State, request: AnyRequest, run_id: FromPath[uuid.UUID
 
 
 async def _job(conn: Any, request: AnyRequest, name: str) -> JobView:  # noqa: ANN401 - a connection
-    found = await job_reads.jobs(conn, _teams(request), name)
+    found = await job_reads.jobs(conn, teams_of(principal(request)), name)
     if not found:
         raise NotFoundException("No job has this name")
     return found[0]
 
 
 async def _run(conn: Any, request: AnyRequest, run_id: uuid.UUID) -> JobRunDetail:  # noqa: ANN401 - a connection
-    found = await job_reads.run(conn, _teams(request), run_id)
+    found = await job_reads.run(conn, teams_of(principal(request)), run_id)
     if found is None:
         raise NotFoundException("No run has this id")
     return found
@@ -246,11 +251,6 @@ def _new_id(request: AnyRequest, of: str) -> uuid.UUID:
     """The same Idempotency-Key of the same person for the same thing gives the same id."""
     key = request.headers.get("idempotency-key", "")
     return uuid.uuid5(_SPACE, f"{principal(request).name}\n{of}\n{key}") if key else uuid.uuid4()
-
-
-def _teams(request: AnyRequest) -> list[str] | None:
-    teams = principal(request).teams
-    return sorted(teams) if teams is not None else None
 
 
 def _database(state: State) -> Database:

@@ -16,7 +16,6 @@ from web.problems import Problem
 _REF: Final = "#/components/schemas/{name}"
 _JSON: Final = "application/json"
 _PROBLEM: Final = "application/problem+json"
-_INGEST: Final = ("400", "401", "403", "408", "413", "415", "429", "503")
 _ALERTMANAGER: Final = "/api/v2/"
 PROBES: Final = ("/healthz", "/readyz", "/metrics", "/-/healthy", "/-/ready")
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from litestar.connection import ASGIConnection
-from litestar.exceptions import NotFoundException, PermissionDeniedException
+from litestar.exceptions import PermissionDeniedException
 from litestar.handlers import BaseRouteHandler
 
 from web.principal import NEEDS, Principal, Scope, principal
@@ -36,16 +36,6 @@ def teams_of(who: Principal, wanted: str | None = None) -> list[str] | None:
     if wanted is not None:
         return [wanted] if who.sees(wanted) else []
     return sorted(who.teams) if who.teams is not None else None
-
-
-def refuse_unseen(who: Principal, team: str, said: str) -> None:
-    """Hide an object of a team that may not be seen.
-
-    Raises:
-        NotFoundException: with the words for an object that does not exist.
-    """
-    if not who.sees(team):
-        raise NotFoundException(said)
 
 
 def team_for(who: Principal, wanted: str | None = None) -> str:

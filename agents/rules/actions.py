@@ -19,8 +19,6 @@ AUTOMATIC: Final = "auto"
 MAX_LINKS: Final = 50
 SUPERSEDED: Final = "it is over, and nothing but comments can be added to it any more"
 REDACTED: Final = "[redacted]"
-ALWAYS: Final = frozenset({ActionName.COMMENT, ActionName.REDACT})
-"""What can be done to an incident that its group no longer holds."""
 
 
 class Acted(msgspec.Struct, frozen=True, kw_only=True):

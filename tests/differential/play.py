@@ -4,41 +4,26 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from aiohttp import ClientSession, web
 
 from tests.differential.batches import Batch, batch_of
 from tests.differential.scripts import RELOAD_AT, SECONDS, Action, Pushed, Script
+from tests.listener import Listener
 
-_LARGEST: Final = 8 << 20
 _LATE: Final = 0.45
 """A player that is later than this behind its script says so: the machine was too busy for an answer that counts."""
 
 
-class Collector:
+class Collector(Listener):
     """Receivers on one port; the path names the target."""
 
     def __init__(self) -> None:
+        super().__init__("/{target:.*}")
         self.received: list[tuple[float, str, dict[str, Any]]] = []
-        app = web.Application(client_max_size=_LARGEST)
-        app.router.add_post("/{target:.*}", self._take)
-        self._runner = web.AppRunner(app, access_log=None)
-        self.url = ""
 
-    async def __aenter__(self) -> Self:
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._runner.cleanup()
-
-    async def _take(self, request: web.Request) -> web.Response:
+    async def take(self, request: web.Request) -> web.Response:
         self.received.append((time.time(), request.match_info["target"], await request.json()))
         return web.Response()
 

@@ -12,8 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import pytest
 from aiohttp import ClientSession, web
@@ -22,6 +21,7 @@ from sinks.task_rows import Task
 from tests.differential import oracle, ours, simulated
 from tests.differential.batches import Batch
 from tests.differential.scripts import FAR, Action, Pushed, Script
+from tests.listener import Listener
 from tests.simulation.world import World, at
 
 pytestmark = [pytest.mark.alertmanager, pytest.mark.slow, pytest.mark.timeout(400)]
@@ -208,30 +208,16 @@ def sick(name: str, age: float, nth: int) -> tuple[int, dict[str, str]]:
     return (200, {}) if age >= well_after else (503, {})
 
 
-class Desk:
+class Desk(Listener):
     """Receivers with an illness each; what they accepted, and when each request came."""
 
     def __init__(self, answer: Callable[[str, float, int], tuple[int, dict[str, str]]]) -> None:
-        self.url = ""
+        super().__init__("/{name}")
         self.keys: dict[str, list[tuple[str, int]]] = defaultdict(list)
         self._answer = answer
         self._times: dict[str, list[float]] = defaultdict(list)
         self._accepted: dict[str, list[str]] = defaultdict(list)
         self._began = time.monotonic()
-        app = web.Application()
-        app.router.add_post("/{name}", self._take)
-        self._runner = web.AppRunner(app, access_log=None)
-
-    async def __aenter__(self) -> Self:
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._runner.cleanup()
 
     def begin(self) -> None:
         self._began = time.monotonic()
@@ -243,7 +229,7 @@ class Desk:
         times = self._times[name]
         return [later - earlier for earlier, later in pairwise(times)]
 
-    async def _take(self, request: web.Request) -> web.Response:
+    async def take(self, request: web.Request) -> web.Response:
         name, body = request.match_info["name"], json.loads(await request.read())
         status, headers = self._answer(name, time.monotonic() - self._began, len(self._times[name]))
         self._times[name].append(time.monotonic())

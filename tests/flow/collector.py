@@ -1,13 +1,14 @@
 """An OTLP receiver over HTTP: keeps every span that is sent to it, decoded."""
 
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
+
+from tests.listener import Listener
 
 
 class Span(NamedTuple):
@@ -22,32 +23,18 @@ class Span(NamedTuple):
     error: bool
 
 
-class Collector:
+class Collector(Listener):
     """Listens on a port of its own."""
 
     def __init__(self) -> None:
+        super().__init__("/v1/traces")
         self.spans: list[Span] = []
-        self.url = ""
-        app = web.Application(client_max_size=8 << 20)
-        app.router.add_post("/v1/traces", self._take)
-        self._runner = web.AppRunner(app, access_log=None)
-
-    async def __aenter__(self) -> Self:
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._runner.cleanup()
 
     def of(self, trace: str) -> list[Span]:
         """The spans of one trace."""
         return [span for span in self.spans if span.trace == trace]
 
-    async def _take(self, request: web.Request) -> web.Response:
+    async def take(self, request: web.Request) -> web.Response:
         said = ExportTraceServiceRequest.FromString(await request.read())
         for of_process in said.resource_spans:
             resource = {one.key: one.value.string_value for one in of_process.resource.attributes}

@@ -18,6 +18,7 @@ from aiohttp import web
 from embedded.roles import ROLES
 from embedded.stack import Stack
 from streams.settings import PREFIX
+from tests.listener import Listener
 from tests.sinks.smtp_server import mail_server
 
 T = TypeVar("T")
@@ -72,22 +73,17 @@ class Received:
         return str(self.body["groupLabels"].get("service", ""))
 
 
-class Desk:
+class Desk(Listener):
     """A webhook receiver on a port of its own, and a mail server beside it; it keeps every request and every mail."""
 
     def __init__(self) -> None:
+        super().__init__("/desk")
         self.received: list[Received] = []
         self.answers = 200
-        app = web.Application(client_max_size=8 << 20)
-        app.router.add_post("/desk", self._take)
-        self._runner = web.AppRunner(app, access_log=None)
         self._mail = mail_server()
-        self.url = ""
 
     async def __aenter__(self) -> Self:
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        await super().__aenter__()
         self.mailbox = await self._mail.__aenter__()
         return self
 
@@ -95,13 +91,13 @@ class Desk:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._mail.__aexit__(kind, error, trace)
-        await self._runner.cleanup()
+        await super().__aexit__(kind, error, trace)
 
     def about(self, service: str) -> list[Received]:
         """What was told of a service, in order."""
         return [one for one in self.received if one.service == service]
 
-    async def _take(self, request: web.Request) -> web.Response:
+    async def take(self, request: web.Request) -> web.Response:
         raw = await request.read()
         self.received.append(_received(request.headers, raw))
         return web.Response(status=self.answers)
