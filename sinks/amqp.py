@@ -23,6 +23,7 @@ from sinks.message import incident_body, status_of
 from sinks.outcome import Failed, Outcome, Reason, RetryLater, Sent
 from sinks.tls import client_context
 from sinks.wording import cut_bytes
+from streams import trace_context
 
 EXCHANGE: Final = "incidents"
 MAX_ROUTING_KEY: Final = 255
@@ -56,7 +57,7 @@ class Amqp:
             delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
             timestamp=telling.made_at,
             type="incident",
-            headers={"incident": notice.incident.id, "severity": notice.incident.severity, "status": status_of(notice)},
+            headers=_headers(telling),
         )
         try:
             async with asyncio.timeout(self._deadline):
@@ -81,6 +82,12 @@ def routing_key(telling: Telling) -> str:
     incident = telling.notice.incident
     usual = ".".join(("incident", status_of(telling.notice), incident.severity, incident.kind))
     return cut_bytes(telling.option("routing_key") or usual, MAX_ROUTING_KEY)
+
+
+def _headers(telling: Telling) -> dict[str, Any]:
+    incident, trace = telling.notice.incident, trace_context.current.get()
+    said = {"incident": incident.id, "severity": incident.severity, "status": status_of(telling.notice)}
+    return {**said, "traceparent": trace} if trace else said
 
 
 def of_error(error: Exception) -> Outcome:

@@ -23,6 +23,7 @@ from sinks.channel import Telling
 from sinks.mail_message import Mail, UnusableMailError, mail
 from sinks.outcome import Failed, Outcome, Reason, RetryLater, Sent
 from sinks.tls import client_context
+from streams import trace_context
 
 SUBMISSIONS: Final = 465
 _GOODBYE: Final = 1.0
@@ -49,7 +50,7 @@ class Email:
     async def tell(self, telling: Telling) -> Outcome:
         """Send to all who have not had it."""
         try:
-            written = mail(telling)
+            written = mail(telling, trace_context.current.get())
             async with asyncio.timeout(self._deadline):
                 refused = await self._dialogue(telling, written)
         except TimeoutError:

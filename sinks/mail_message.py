@@ -22,7 +22,7 @@ _SUBJECT: Final = '{{ template "email.default.subject" . }}'
 _OURS: Final = frozenset(
     {
         "message-id", "date", "from", "to", "subject", "mime-version", "content-type", "content-transfer-encoding",
-        "content-disposition",
+        "content-disposition", "traceparent",
     }
 )  # fmt: skip
 # Servers that cannot take eight bits are still about.
@@ -41,8 +41,8 @@ class Mail(msgspec.Struct, frozen=True):
     data: bytes
 
 
-def mail(telling: Telling) -> Mail:
-    """Write the mail.
+def mail(telling: Telling, trace: str = "") -> Mail:
+    """Write the mail; `trace` is the W3C context that it is sent in, empty where there is none.
 
     Raises:
         UnusableMailError: the sender or every recipient is no address.
@@ -61,6 +61,8 @@ def mail(telling: Telling) -> Mail:
     subject = named.get("subject") or cleaned(telling.texts.text(_SUBJECT)) or headline(telling.notice)
     made["Subject"] = cut(subject, MAX_SUBJECT)
     _thread(made, telling, domain, named)
+    if trace:
+        made["traceparent"] = trace
     _others(made, headers)
     made.set_content(_plain(telling))
     html = telling.texts.html(telling.options.get("html") or "")

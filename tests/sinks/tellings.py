@@ -12,6 +12,7 @@ from sinks.message import NoticeBody, read_notice
 from tests.sinks.outbox import body
 
 TASK = uuid.UUID("018f0000-0000-7000-8000-000000000001")
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 MADE_AT = datetime(2026, 1, 1, 0, 5, tzinfo=UTC)
 RESOLVED = {
     "status": "resolved",

@@ -10,7 +10,8 @@ import pytest
 
 from sinks.amqp import Amqp, routing_key
 from sinks.outcome import Failed, Outcome, Reason, RetryLater, Sent
-from tests.sinks.tellings import TASK, telling
+from streams import trace_context
+from tests.sinks.tellings import TASK, TRACE, telling
 
 
 @pytest.fixture
@@ -37,11 +38,14 @@ async def test_a_change_is_published_to_the_topic_exchange(
     queue = await broker.declare_queue(exclusive=True)
     await queue.bind(exchange, "incident.*.critical.#")
     told = telling(options(amqp_url, app_prefix))
-    for _ in range(2):
-        assert isinstance(await amqp.tell(told), Sent)
+    assert isinstance(await amqp.tell(told), Sent)
+    trace_context.current.set(TRACE)
+    assert isinstance(await amqp.tell(told), Sent)
     first, again = [await queue.get(timeout=5) for _ in range(2)]
     assert first.message_id == again.message_id == str(TASK)
     assert first.body == again.body
+    assert "traceparent" not in first.headers
+    assert again.headers["traceparent"] == TRACE
     assert first.routing_key == "incident.firing.critical.other"
     assert first.delivery_mode == aio_pika.DeliveryMode.PERSISTENT
     assert json.loads(first.body)["incident"]["title"] == "Down"

@@ -12,9 +12,10 @@ import pytest
 
 from sinks.email import Email
 from sinks.outcome import Failed, Outcome, Reason, RetryLater, Sent
+from streams import trace_context
 from tests.sinks.certificates import self_signed
 from tests.sinks.smtp_server import mail_server, server_tls
-from tests.sinks.tellings import TASK, telling
+from tests.sinks.tellings import TASK, TRACE, telling
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -66,6 +67,14 @@ async def test_a_mail_has_both_parts_a_stable_id_and_the_incident_s_thread() -> 
     assert (html.get_content_type(), html.get_content().strip()) == ("text/html", "<h1>Größe &lt;b&gt;</h1>")
     assert box.envelopes[0].mail_from == "incidents@example.org"
     assert box.envelopes[0].rcpt_tos == ["ann@example.org", "bob@example.org"]
+
+
+async def test_a_mail_carries_the_trace_that_it_is_sent_in() -> None:
+    async with mail_server() as box:
+        await sent(box.port)
+        trace_context.current.set(TRACE)
+        await sent(box.port, headers={"Traceparent": "{{ .Title }}"})
+    assert [mail.get_all("traceparent") for mail in box.mails] == [None, [TRACE]]
 
 
 @pytest.mark.parametrize("field", ["subject", "header", "to", "from"])
