@@ -9,9 +9,10 @@ from agents.job_alerts import VIA, Herald, Raised, RefusedAlertError
 from agents.job_export import export
 from agents.jobs import Do, FailedForGoodError, Work
 from sinks import canary_rows, job_rows, migrate, retention_rows
-from sinks.http import Http, Request, encode
+from sinks.http import Http
 from sinks.outcome import Failed, Sent
 from sinks.postgres import Connection
+from sinks.request import Request, encode
 from streams.rules_jobs import Action, Raise, Retention, Webhook
 from streams.rules_yaml import duration
 from streams.settings import Settings

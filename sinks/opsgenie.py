@@ -4,9 +4,10 @@ import re
 from typing import Any, Final
 
 from sinks.channel import Channel, Telling
-from sinks.http import Http, Request, encode
+from sinks.http import Http
 from sinks.message import common
 from sinks.outcome import Outcome, Sent
+from sinks.request import Request, encode
 from sinks.wording import account, cut, group_hash, headline, is_firing
 
 MAX_MESSAGE: Final = 130

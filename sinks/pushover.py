@@ -4,8 +4,9 @@ from typing import Final
 from urllib.parse import urlencode
 
 from sinks.channel import Channel, Telling
-from sinks.http import Http, Request
+from sinks.http import Http
 from sinks.outcome import Outcome
+from sinks.request import Request
 from sinks.wording import account, cut, headline
 
 API: Final = "https://api.pushover.net/1/messages.json"

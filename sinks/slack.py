@@ -11,8 +11,9 @@ from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 from sinks.channel import Channel, Telling
-from sinks.http import Answer, Http, Request, encode, quoted
+from sinks.http import Http
 from sinks.outcome import Failed, Outcome, Reason, RetryLater, Sent
+from sinks.request import Answer, Request, encode, quoted
 from sinks.wording import account, cut, headline
 
 MAX_TEXT: Final = 3000

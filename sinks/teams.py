@@ -3,8 +3,9 @@
 from typing import Any, Final
 
 from sinks.channel import Channel, Telling
-from sinks.http import Http, Request, encode
+from sinks.http import Http
 from sinks.outcome import Outcome
+from sinks.request import Request, encode
 from sinks.wording import account, cut, cut_bytes, headline, is_firing
 
 MAX_TITLE: Final = 500

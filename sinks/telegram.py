@@ -6,8 +6,9 @@ from html import escape, unescape
 from typing import Any, Final
 
 from sinks.channel import Channel, Telling
-from sinks.http import Answer, Http, Request, encode
+from sinks.http import Http
 from sinks.outcome import Outcome, Reason, RetryLater, Sent
+from sinks.request import Answer, Request, encode
 from sinks.wording import account, cut, headline
 
 MAX_MESSAGE: Final = 4096

@@ -3,10 +3,11 @@
 from datetime import UTC, datetime
 
 from sinks.channel import Channel, Telling
-from sinks.http import Http, Request
+from sinks.http import Http
 from sinks.jinja_texts import words
 from sinks.message import incident_body, webhook_body
 from sinks.outcome import Outcome
+from sinks.request import Request
 from sinks.signing import signed
 
 

@@ -12,10 +12,24 @@ from streams.rules_yaml import Node
 _HTTP: Final = frozenset(
     {
         "basic_auth", "authorization", "bearer_token", "bearer_token_file", "http_headers", "follow_redirects",
-        "tls_config", "proxy_url", "no_proxy", "enable_http2",
+        "tls_config", "proxy_url", "no_proxy", "proxy_from_environment", "enable_http2", "oauth2",
     }
 )  # fmt: skip
-_HTTP_NOT_YET: Final = frozenset({"oauth2", "proxy_from_environment", "proxy_connect_header"})
+_HTTP_NOT_YET: Final = frozenset({"proxy_connect_header"})
+_OAUTH: Final = frozenset(
+    {
+        "client_id", "client_secret", "client_secret_file", "token_url", "scopes", "endpoint_params", "tls_config",
+        "proxy_url", "no_proxy", "proxy_from_environment",
+    }
+)  # fmt: skip
+_OAUTH_NOT_YET: Final = frozenset(
+    {
+        "proxy_connect_header", "client_secret_ref", "client_certificate_key", "client_certificate_key_file",
+        "client_certificate_key_ref", "client_certificate_key_id", "signature_algorithm", "iss", "audience", "claims",
+        "grant_type",
+    }
+)  # fmt: skip
+_WAYS: Final = ("basic_auth", "authorization", "bearer_token", "bearer_token_file", "oauth2")
 _TLS: Final = frozenset(
     {
         "ca", "cert", "key", "ca_file", "cert_file", "key_file", "server_name", "insecure_skip_verify", "min_version",
@@ -33,13 +47,12 @@ def http_options(node: Node, reader: Reader) -> dict[str, Any]:
     """Read an `http_config`.
 
     Gives, where written: `basic_auth` [user, password], `authorization` (the whole header), `headers`
-    [[name, value], ...], `tls_config` (see `tls_options`), `proxy_url`, `no_proxy`, `follow_redirects`.
+    [[name, value], ...], `oauth2` (see `_oauth`), `tls_config` (see `tls_options`), `proxy_url`, `no_proxy`,
+    `follow_redirects`.
     """
     fields = node.fields(_HTTP, _HTTP_NOT_YET)
-    options: dict[str, Any] = {}
-    ways = [
-        fields[key] for key in ("basic_auth", "authorization", "bearer_token", "bearer_token_file") if key in fields
-    ]
+    options = _way_there(fields, reader)
+    ways = [fields[key] for key in _WAYS if key in fields]
     if len(ways) > 1:
         raise ways[1].error("is a second way to authenticate", "keep one of them")
     if "basic_auth" in fields:
@@ -50,14 +63,42 @@ def http_options(node: Node, reader: Reader) -> dict[str, Any]:
         options["authorization"] = f"Bearer {token}"
     if "http_headers" in fields:
         options["headers"] = list(_headers(fields["http_headers"], reader))
+    if "oauth2" in fields:
+        options["oauth2"] = _oauth(fields["oauth2"], reader)
+    if "follow_redirects" in fields:
+        options["follow_redirects"] = fields["follow_redirects"].flag()
+    return options
+
+
+def _way_there(fields: dict[str, Node], reader: Reader) -> dict[str, Any]:
+    options: dict[str, Any] = {}
     if "tls_config" in fields:
         options["tls_config"] = tls_options(fields["tls_config"], reader)
     if "proxy_url" in fields:
         options["proxy_url"] = url(fields["proxy_url"], _PROXIES)
     if "no_proxy" in fields:
         options["no_proxy"] = fields["no_proxy"].text()
-    if "follow_redirects" in fields:
-        options["follow_redirects"] = fields["follow_redirects"].flag()
+    if "proxy_from_environment" in fields and fields["proxy_from_environment"].flag():
+        raise fields["proxy_from_environment"].error("is not supported", "write the proxy as `proxy_url`")
+    return options
+
+
+def _oauth(node: Node, reader: Reader) -> dict[str, Any]:
+    """Client credentials: `client_id`, `client_secret`, `token_url`; where written `scopes`, `endpoint_params`."""
+    fields = node.fields(_OAUTH, _OAUTH_NOT_YET)
+    for key in ("client_id", "token_url"):
+        if key not in fields:
+            raise node.error(f"has no {key}", f"give it a `{key}`")
+    options = _way_there(fields, reader)
+    options["client_id"] = fields["client_id"].filled()
+    options["client_secret"] = one_secret(fields, "client_secret", reader).strip()
+    if not options["client_secret"]:
+        raise node.error("has no client_secret", "give it a `client_secret` or `client_secret_file`")
+    options["token_url"] = url(fields["token_url"])
+    if "scopes" in fields:
+        options["scopes"] = [scope.filled() for scope in fields["scopes"].items()]
+    if "endpoint_params" in fields:
+        options["endpoint_params"] = {name: value.text() for name, value in fields["endpoint_params"].entries().items()}
     return options
 
 

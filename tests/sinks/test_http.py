@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from sinks import addresses
-from sinks.http import Http, Request, of_status, wish
+from sinks.http import Http
 from sinks.outcome import Failed, Outcome, Reason, RetryLater, Sent
+from sinks.request import Request, of_status, wish
 from streams.addresses import is_global, is_refused, is_refused_host
 from tests.sinks.certificates import self_signed
 from tests.sinks.http_server import Server, plain, running

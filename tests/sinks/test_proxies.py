@@ -3,9 +3,10 @@
 import httpx
 import pytest
 
-from sinks.http import Http, Request
+from sinks.http import Http
 from sinks.outcome import Sent
 from sinks.proxies import proxy_for
+from sinks.request import Request
 from tests.sinks.http_server import running
 
 PROXY = "http://proxy.example.org:3128"
