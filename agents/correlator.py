@@ -226,7 +226,8 @@ def _action(key: str, meeting: Meeting, adoption: Adoption, now: datetime) -> Ac
             evidence=codec.to_json(_evidence(meeting, adoption, parent.title)),
         )  # fmt: skip
     else:
-        args = ActionArgs(into=adoption.left, reason=f"by {own} it is to speak for itself")
+        revision = meeting.seen[adoption.incident_id].revision
+        args = ActionArgs(into=adoption.left, reason=f"by {own} it is to speak for itself", revision=revision)
     return Action(
         id=str(keys.derived_id("correlate", key, adoption.number, adoption.incident_id)),
         team=meeting.team,

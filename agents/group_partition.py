@@ -22,6 +22,8 @@ CAUSES: Final = "causes"
 """In the table `rules`: how far this partition has heard of each partition of `alerts`."""
 SAY_AGAIN: Final = "say again"
 """In the table `rules`, and as a deadline: the tables were built from rows, so what was sent last may be lost."""
+UNSENT: Final = "unsent"
+"""In the table `rules`: the actions for other owners that the last step sends."""
 HELD: Final = timedelta(hours=24)
 """How long an empty group remembers its last incident."""
 FLUSH: Final = "flush"

@@ -1,6 +1,6 @@
 """People's part of a step of incidents: actions decided, what became of each, and who else is to hear of it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -8,6 +8,7 @@ import msgspec
 
 from agents import refusals
 from agents.group_overlay import GroupOverlay
+from agents.group_partition import SAY_AGAIN, UNSENT
 from agents.group_story import GroupStory
 from agents.rules import actions, by_hand, relations
 from agents.rules.actions import Acted
@@ -15,10 +16,12 @@ from agents.rules.incident import GroupState
 from agents.step import Outgoing
 from sinks.action_rows import ActionRow, Redaction
 from sinks.incident_rows import TimelineRow
+from sinks.rule_rows import RuleRow
 from streams import codec, keys
 from streams.records import Action, ActionArgs, ActionName
 from streams.settings import Settings
 
+_actions = msgspec.msgpack.Decoder(tuple[Action, ...])
 _BETWEEN_OWNERS: Final = frozenset({ActionName.CHILD, ActionName.ORPHAN})
 
 
@@ -56,7 +59,11 @@ class StepActions:
             return
         if action.action not in _BETWEEN_OWNERS:
             self._record(action, acted.refused, now)
-        if not acted.refused:
+        if acted.unseen:
+            self._sends += acted.sends
+            if acted.group is not group:
+                self._held.put(action.group, acted.group, visible=False)
+        else:
             self._redact(action, group)
             self._keep(action.group, group, acted, now)
 
@@ -79,6 +86,16 @@ class StepActions:
     def stale_at(self, now: datetime) -> datetime | None:
         """When an incident that was heard of now is given up, unless it is heard of again."""
         return now + self._stale_after if self._stale_after else None
+
+    def unsent(self, table: Mapping[str, bytes]) -> Iterator[RuleRow]:
+        """What the step sends: kept in `table` (`rules`) until the next step, in case Redis is lost before it is sent.
+
+        After a rebuild that is sent once more; whoever knows it passes over it.
+        """
+        if SAY_AGAIN in table and UNSENT in table:
+            self._sends = [*_actions.decode(table[UNSENT]), *self._sends]
+        if self._sends or UNSENT in table:
+            yield RuleRow(UNSENT, 0, codec.encode(self._sends) if self._sends else None)
 
     def outgoing(self, topic: str, partitions: int) -> Iterable[Outgoing]:
         """Actions for the owners of other groups."""

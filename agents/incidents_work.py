@@ -452,7 +452,8 @@ class IncidentsWork:
         """Encode the groups that the step leaves."""
         for key, before, after in self.held.changed():
             self.correlator.stands(key, before, after, self._now)
-        self._rule_rows = [*self.suppressor.rows.values(), *self.correlator.rows()]
+        unsent = self.actions.unsent(self.partition.view.tables[RULES])
+        self._rule_rows = [*self.suppressor.rows.values(), *self.correlator.rows(), *unsent]
         for row in self._rule_rows:
             self.overlay.put(RULES, row.key, row.value)
         if self._newest != self.partition.causes.newest or self._causes.log_id != self.partition.causes.log_id:

@@ -23,7 +23,7 @@ from agents.alert_partition import (
     decode_pulse,
     event_hash,
 )
-from agents.group_partition import CAUSES, GROUPS, MEMBERS, RULES, SAY_AGAIN, InputsPartition
+from agents.group_partition import CAUSES, GROUPS, MEMBERS, RULES, SAY_AGAIN, UNSENT, InputsPartition
 from agents.step import Partition, Waiting
 from sinks import alert_rows, incident_rows, postgres, rule_rows
 from sinks.postgres import Connection, Progress
@@ -229,7 +229,7 @@ class Loader:
             view.tables[RULES]["config"] = codec.encode(progress.config_version)
         if progress.causes:
             view.tables[RULES][CAUSES] = progress.causes
-        if view.tables[GROUPS]:
+        if view.tables[GROUPS] or UNSENT in view.tables[RULES]:
             view.tables[RULES][SAY_AGAIN] = codec.encode(True)  # noqa: FBT003 - that it is there says it
 
     async def _patiently(self, dependency: str, action: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ANN401 - whatever the action gives

@@ -321,7 +321,8 @@ class ActionArgs(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     shall speak for this one, of the group `into_group`; `rule` is why, where a
     rule decided it. Of `child` and `orphan`, `into` names the other incident, and
     `worst` is the rank of the child's worst firing alert (-1: none fires).
-    `field` or `seq` (of the timeline) is what is redacted. Of `correlate`, `since` is
+    `revision` is the child's when that was so: what is older than what is known changes
+    nothing. `field` or `seq` (of the timeline) is what is redacted. Of `correlate`, `since` is
     when the incident opened that shall speak, `field` the key that decided it, and
     `evidence` (JSON) why.
     """
@@ -347,6 +348,7 @@ class ActionArgs(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     worst: int = -1
     evidence: str = ""
     since: datetime | None = None
+    revision: int = 0
 
 
 class Action(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="action"):

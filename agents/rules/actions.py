@@ -24,8 +24,8 @@ REDACTED: Final = "[redacted]"
 class Acted(msgspec.Struct, frozen=True, kw_only=True):
     """A group after an action. `refused` says why nothing was done; `again` that it was done before.
 
-    With `flush` the group is to be flushed at once, so that people hear of it;
-    `sends` are actions for the owners of other groups.
+    With `flush` the group is to be flushed at once, so that people hear of it; `unseen` is a change that
+    nobody can see. `sends` are actions for the owners of other groups.
     """
 
     group: GroupState
@@ -33,26 +33,35 @@ class Acted(msgspec.Struct, frozen=True, kw_only=True):
     refused: str = ""
     again: bool = False
     flush: bool = False
+    unseen: bool = False
     sends: tuple[Action, ...] = ()
 
 
 def act(group: GroupState, action: Action, *, now: datetime, reopen_window: timedelta) -> Acted:
     """Do it, or say why not."""
-    if action.id in group.handled.actions:
+    if action.id in group.handled.actions or action.id in group.handled.refused:
         return Acted(group=group, again=True)
     if action.action in _BETWEEN_OWNERS:
         after, events, sends = _BETWEEN_OWNERS[action.action](group, action, now, reopen_window)
-        return _done(group, after, events, sends, now)
+        done = _done(group, after, events, sends, now)
+        return done if events else msgspec.structs.replace(done, unseen=True)
     answer = life.answer(group.state, action.action)
     if isinstance(answer, life.Refusal):
-        return Acted(group=group, refused=answer.reason)
+        return _refused(group, action, answer.reason)
     try:
         after, events = _EFFECTS[action.action](group, action, answer, now)
     except RefusedError as error:
-        return Acted(group=group, refused=str(error))
+        return _refused(group, action, str(error))
     events = [*events, *remark(action)]
     known = (*group.handled.actions, action.id)[-REMEMBERED:]
     return _done(group, with_handling(after, actions=known), events, relations.follow(group, after, action, now), now)
+
+
+def _refused(group: GroupState, action: Action, why: str) -> Acted:
+    """The word is final: the same action that comes again is not done, even if it could be then."""
+    known = (*group.handled.refused, action.id)[-REMEMBERED:]
+    after = msgspec.structs.replace(with_handling(group, refused=known), revision=group.revision + 1)
+    return Acted(group=after, refused=why, unseen=True)
 
 
 def resolved_by_time(group: GroupState, *, now: datetime) -> Acted:

@@ -3,7 +3,8 @@
 Each group has its own owner, so this is a talk: a child says how it is
 (`CHILD`), and a parent that cannot speak for it says so (`ORPHAN`), upon which
 the child speaks for itself again. So of two that are merged into each other at
-the same moment, one at least ends up speaking.
+the same moment, one at least ends up speaking. Each word carries the child's
+revision, so that an older one, said again or come late, changes nothing.
 """
 
 from collections.abc import Sequence
@@ -39,7 +40,7 @@ def merge(group: GroupState, action: Action, answer: life.Answer, now: datetime)
         _check_rule(group, args)
     after = with_handling(
         moved_to(group, answer, resolved_at=None), parent_id=args.into, parent_group=args.into_group, rule=args.rule,
-        parent_since=args.since, parent_key=args.field, acknowledged_by="",
+        parent_since=args.since, parent_key=args.field, parent_revision=group.revision + 1, acknowledged_by="",
         children={name: one for name, one in handled.children.items() if name not in followers},
     )  # fmt: skip
     detail = {"into": args.into, "before": group.status, "rule": args.rule, "evidence": args.evidence}
@@ -88,6 +89,8 @@ def orphan(group: GroupState, action: Action, now: datetime, _window: timedelta)
     answer = life.answer(group.state, ActionName.ORPHAN)
     if isinstance(answer, life.Refusal) or group.handled.parent_id != action.args.into:
         return group, [], ()
+    if 0 < action.args.revision < group.handled.parent_revision:
+        return group, [], ()  # of an earlier time under that parent
     line = event("split", action, before=group.handled.parent_id, reason=action.args.reason)
     gone = told_parent(group, action.group, action.id, now, field=GONE)
     return _alone(group, answer, group.handled.apart), [line], (gone,)
@@ -97,16 +100,16 @@ def child(group: GroupState, action: Action, now: datetime, window: timedelta) -
     """A child says how it is; where this one cannot speak for it, it is told so."""
     args, children = action.args, group.handled.children
     known = children.get(args.into)
+    last = max(known.revision if known is not None else 0, group.handled.gone.get(args.into, 0))
+    if 0 < args.revision <= last:
+        return group, [], ()
     if args.field == GONE:
-        if known is None:
-            return group, [], ()
-        rest = {name: one for name, one in children.items() if name != args.into}
-        return *_weighed(group, rest, [event("child split", action, child=args.into)], now), ()
+        return *_bereft(_without(group, args), action, now), ()
     again: list[Event] = []
     if args.worst >= 0:
         reason = _why_not(group, args.into, now, window)
         if reason:
-            return group, [], (orphaned(action, reason, now),)
+            return _without(group, args), [], (orphaned(action, reason, now),)
         if not group.alive:
             group, again = reopened(group, {"by": f"incident {args.into}"})
     elif known is None and not group.alive:
@@ -115,8 +118,24 @@ def child(group: GroupState, action: Action, now: datetime, window: timedelta) -
         return group, [], ()
     name = "child merged" if known is None else "child fires" if args.worst >= 0 else "child ended"
     detail = {"child": args.into, "rule": args.rule} if known is None else {"child": args.into}
-    after = {**children, args.into: Child(args.into_group, args.worst, args.rule)}
+    after = {**children, args.into: Child(args.into_group, args.worst, args.rule, args.revision)}
     return *_weighed(group, after, [*again, event(name, action, **detail)], now), ()
+
+
+def _bereft(group: GroupState, action: Action, now: datetime) -> Changed:
+    left, children = action.args.into, group.handled.children
+    if left not in children:
+        return group, []
+    rest = {name: one for name, one in children.items() if name != left}
+    return _weighed(group, rest, [event("child split", action, child=left)], now)
+
+
+def _without(group: GroupState, args: ActionArgs) -> GroupState:
+    """The group, which remembers how far it has heard of an incident that it does not speak for."""
+    if not args.revision:
+        return group
+    others = [one for one in group.handled.gone.items() if one[0] != args.into]
+    return with_handling(group, gone=dict([*others[1 - MAX_CHILDREN :], (args.into, args.revision)]))
 
 
 def orphaned(action: Action, reason: str, now: datetime) -> Action:
@@ -124,7 +143,7 @@ def orphaned(action: Action, reason: str, now: datetime) -> Action:
     return Action(
         id=str(derived_id("orphan", action.id)), team=action.team, group=action.args.into_group,
         incident_id=action.args.into, actor=_SYSTEM, action=ActionName.ORPHAN, at=now,
-        args=ActionArgs(into=action.incident_id, reason=reason),
+        args=ActionArgs(into=action.incident_id, reason=reason, revision=action.args.revision),
     )  # fmt: skip
 
 
@@ -132,7 +151,9 @@ def _let_go(group: GroupState, child_id: str, one: Child, action: Action, now: d
     return Action(
         id=str(derived_id("orphan", action.id, child_id)), team=group.team, group=one.group, incident_id=child_id,
         actor=_SYSTEM, action=ActionName.ORPHAN, at=now,
-        args=ActionArgs(into=group.incident_id, reason=f"it was itself put under incident {action.args.into}"),
+        args=ActionArgs(
+            into=group.incident_id, reason=f"it was itself put under incident {action.args.into}", revision=one.revision
+        ),
     )  # fmt: skip
 
 
@@ -168,12 +189,15 @@ def resolve_children(group: GroupState, cause: str, actor: str, now: datetime) -
 def told_parent(
     group: GroupState, key: str, cause: object, now: datetime, *, actor: str = _SYSTEM, field: str = ""
 ) -> Action:
-    """What a child tells its parent: how bad it is now, or that it is gone."""
+    """What a child tells its parent: how bad it is now, or (of the group as it was) that it is gone."""
     handled = group.handled
     return Action(
         id=str(derived_id("child", group.incident_id, cause)), team=group.team, group=handled.parent_group,
         incident_id=handled.parent_id, actor=actor, action=ActionName.CHILD, at=now,
-        args=ActionArgs(into=group.incident_id, into_group=key, worst=group.worst, rule=handled.rule, field=field),
+        args=ActionArgs(
+            into=group.incident_id, into_group=key, worst=group.worst, rule=handled.rule, field=field,
+            revision=group.revision + (field == GONE),
+        ),
     )  # fmt: skip
 
 
@@ -190,7 +214,9 @@ def _why_not(group: GroupState, child_id: str, now: datetime, window: timedelta)
 def _alone(group: GroupState, answer: life.Answer, apart: Sequence[str]) -> GroupState:
     after = moved_to(group, answer, resolved_at=group.resolved_at, by=group.handled.resolved_by)
     kept = tuple(dict.fromkeys(apart))[-MAX_CHILDREN:]
-    return with_handling(after, parent_id="", parent_group="", parent_since=None, parent_key="", rule="", apart=kept)
+    return with_handling(
+        after, parent_id="", parent_group="", parent_since=None, parent_key="", parent_revision=0, rule="", apart=kept
+    )
 
 
 def _weighed(

@@ -27,6 +27,7 @@ class Stage:
         self.incidents = Incidents(**changed)
         self.rows: dict[str, ActionRow] = {}
         self.own = ""
+        self.heard: list[Action] = []
 
     def hear(self, *alerts: Any, seconds: float) -> None:
         for record in self.dedup.step(batch(*alerts, seconds=seconds)):
@@ -44,7 +45,9 @@ class Stage:
             self.rows.setdefault(row.id, row)
         for sent in work.outgoing():
             if sent.topic.endswith(INPUTS):
-                self.step(codec.decode_inputs(sent.value))
+                said = codec.decode_inputs(sent.value)
+                self.heard += [said] if isinstance(said, Action) else []
+                self.step(said)
         return work
 
     @property
@@ -134,10 +137,21 @@ def test_acknowledging_stops_repeats_and_not_what_is_new(stage: Stage) -> None:
 
 def test_an_action_that_cannot_be_done_is_refused_with_its_reason(stage: Stage) -> None:
     stage.act(ActionName.ACKNOWLEDGE, 20)
-    revision = stage.group.revision
+    before = stage.incidents.rows.incidents[stage.group.incident_id]
     refused = stage.act(ActionName.ACKNOWLEDGE, 21, actor="bob")
     assert (refused.outcome, refused.reason) == ("refused", "it is acknowledged already")
-    assert (stage.group.revision, stage.group.handled.acknowledged_by) == (revision, "ada")
+    assert stage.incidents.rows.incidents[stage.group.incident_id] is before
+    assert stage.group.handled.acknowledged_by == "ada"
+
+
+def test_what_was_refused_is_not_done_when_it_comes_again(stage: Stage) -> None:
+    refused = stage.act(ActionName.UNSNOOZE, 20)
+    assert refused.outcome == "refused"
+    stage.act(ActionName.SNOOZE, 21, until=at(1000))
+    assert stage.incidents.rows.groups == stage.incidents.view.tables[GROUPS]  # what a rebuild would find
+    stage.loaded_again()
+    assert stage.act(ActionName.UNSNOOZE, 22, again=refused.id) is refused
+    assert stage.group.handled.snoozed_until == at(1000)
 
 
 def test_the_same_action_twice_is_done_once_also_after_a_move(stage: Stage) -> None:
@@ -340,6 +354,43 @@ def test_split_it_speaks_for_itself_and_no_rule_puts_it_back() -> None:
     assert back.reason == "a person has taken it away from that incident"
     assert stage.act(ActionName.MERGE, 32, into=parent, into_group=group).outcome == "done"
     assert child in stage.of("api").group.handled.children
+
+
+def test_what_a_former_owner_says_late_changes_nothing() -> None:
+    stage, parent, child = merged()
+    group = stage.of("api").key
+    child_says = stage.heard[-1]  # CHILD
+    stage.of("web").act(ActionName.SPLIT, 30)
+    gone = stage.heard[-1]
+    stage.step(child_says)
+    assert stage.of("api").group.handled.children == {}
+    assert stage.of("web").act(ActionName.MERGE, 40, into=parent, into_group=group).outcome == "done"
+    stage.step(gone)
+    stage.step(child_says)
+    assert set(stage.of("api").group.handled.children) == {child}
+    assert stage.of("web").group.status == "merged"
+    stage.end(service="web", seconds=50)
+    stage.end(service="api", seconds=51)
+    assert stage.of("api").group.status == "resolved"
+
+
+def test_a_word_that_was_refused_stays_so_and_so_does_its_answer() -> None:
+    stage, parent, child = merged()
+    stage.fire(service="db")
+    web = stage.of("web").key
+    refused = stage.of("db").action(ActionName.MERGE, 30, into=child, into_group=web)
+    stage.step(refused)
+    child_says, orphan, _ = stage.heard[-3:]
+    assert [one.action for one in (child_says, orphan)] == [ActionName.CHILD, ActionName.ORPHAN]
+    assert stage.of("db").group.status == "open"
+    stage.of("web").act(ActionName.SPLIT, 40)
+    stage.step(child_says)
+    assert stage.of("web").group.handled.children == {}
+    assert stage.of("db").act(ActionName.MERGE, 50, into=child, into_group=web).outcome == "done"
+    stage.step(orphan)
+    assert stage.of("db").group.handled.parent_id == child
+    assert stage.of("web").group.handled.children[stage.of("db").group.incident_id].worst >= 0
+    assert parent != child
 
 
 @pytest.mark.parametrize("interleaved", [False, True])

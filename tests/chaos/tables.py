@@ -17,7 +17,7 @@ Dump = dict[str, dict[str, bytes]]
 
 _ABOUT_THE_ROW: Final = {"pulses": frozenset({13, 14, 15})}
 _SETS: Final = frozenset({"recent"})
-_OF_THE_REBUILD: Final = frozenset({"say again"})
+_OF_THE_REBUILD: Final = frozenset({"say again", "unsent"})
 """What a rebuild leaves for the owner to do first."""
 _ID_BYTES: Final = 8
 
