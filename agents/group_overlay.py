@@ -150,6 +150,10 @@ class GroupOverlay:
         """Links of alerts to incidents as the step leaves them."""
         return list(self._links.values())
 
+    def release(self) -> None:
+        """Let go of the step, so that the two are no cycle and end with their last use."""
+        self._follow = _unfollowed
+
     def committed(self) -> None:
         """Fold the members' places into the partition."""
         members_of = self._partition.members_of
@@ -161,3 +165,7 @@ class GroupOverlay:
                 members_of[key].discard(name)
                 if not members_of[key]:
                     del members_of[key]
+
+
+def _unfollowed(_key: str, group: GroupState) -> GroupState:
+    return group

@@ -102,6 +102,10 @@ class StepActions:
         for one in self._sends:
             yield Outgoing(topic, keys.partition_of(one.group, partitions), one.group.encode(), codec.encode(one))
 
+    def release(self) -> None:
+        """Let go of the step, so that the two are no cycle and end with their last use."""
+        self._opens = _opens_nowhere
+
     def _keep(self, key: str, before: GroupState, acted: Acted, now: datetime) -> None:
         self._sends += acted.sends
         after = acted.group
@@ -185,3 +189,7 @@ def _brought_on(group: GroupState, now: datetime) -> GroupState:
     if not group.members or (group.next_flush_at is not None and group.next_flush_at <= now):
         return group
     return msgspec.structs.replace(group, next_flush_at=now)
+
+
+def _opens_nowhere() -> tuple[str, str, int]:
+    return "", "", 0

@@ -524,6 +524,11 @@ class IncidentsWork:
     def abort(self) -> None:
         """Give deadlines back."""
         self._deadlines.abort()
+        self._release()
+
+    def _release(self) -> None:
+        self.held.release()
+        self.actions.release()
 
     def committed(self) -> None:
         """Fold the step into the partition."""
@@ -538,6 +543,7 @@ class IncidentsWork:
         partition.causes = self._causes
         if not self.replaying:
             self.story.measure()
+        self._release()
 
 
 def _began(group: GroupState | None, member: Member | None, after: GroupState, change: MemberChange) -> bool:

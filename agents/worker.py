@@ -43,7 +43,8 @@ from streams.topics import ALERTS, INPUTS, topic_name
 from streams.transport import gathered, settled
 
 SWITCH_SECONDS: Final = 0.0005
-GARBAGE_AFTER: Final = 50_000
+GARBAGE_AFTER: Final = 10_000
+"""Objects that are left over before the youngest are looked through: more of them are a longer pause."""
 JOIN_SECONDS: Final = 5.0
 STALL_SECONDS: Final = 15.0
 REBALANCE_SECONDS: Final = 30.0
