@@ -8,7 +8,7 @@ import msgspec
 
 from agents import notices
 from agents.flushes import Decision
-from agents.rules import escalation, grouping
+from agents.rules import escalation, grouping, notify_log
 from agents.rules.escalation import Advanced, Standing
 from agents.rules.grouping import integration_key
 from agents.rules.incident import Event, GroupState, Member
@@ -128,11 +128,13 @@ def _tell(
     if setting.strict or receiver.name == setting.receiver:
         return group, made
     # Whoever is told that it fires is told that it ended: the group's log owes it to them.
-    pending = {
-        integration_key(receiver.name, one): grouping.pending(members, group.decision, str(task.id), setting.now)
-        for one, (_, task) in zip(receiver.integrations, made, strict=True)
-    }
-    return msgspec.structs.replace(group, pending={**group.pending, **pending}), made
+    pending = dict(group.pending)
+    for one, (_, task) in zip(receiver.integrations, made, strict=True):
+        target = integration_key(receiver.name, one)
+        before = pending[target].under_way if target in pending else ()
+        telling = grouping.pending(members, group.decision, str(task.id), setting.now)
+        pending[target] = notify_log.together([*before, telling])
+    return msgspec.structs.replace(group, pending=pending), made
 
 
 def _events(done: Advanced) -> list[Event]:

@@ -392,7 +392,7 @@ class IncidentsWork:
             return
         key = f"{outcome.receiver}/{outcome.integration}"
         route = self._route(group)
-        waiting = group.pending.get(key)
+        waiting = grouping.pending_of(group, key, outcome.task_id)
         late = waiting is not None and outcome.finished_at > waiting.at + route.group_interval
         sent = outcome.state == "sent"
         asked, said = escalations.answered(group, outcome.task_id, self._now, sent=sent)

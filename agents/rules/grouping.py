@@ -15,7 +15,17 @@ import msgspec
 
 from agents.rules import flapping
 from agents.rules.incident import GroupState, Member, told_as
-from agents.rules.notify_log import Pending, Reason, Told, identities, in_force, told_name, told_of, why_notify
+from agents.rules.notify_log import (
+    Pending,
+    Reason,
+    Told,
+    identities,
+    in_force,
+    together,
+    told_name,
+    told_of,
+    why_notify,
+)
 from streams.rules_config import Integration, Receiver, Route
 
 _NEVER: Final = timedelta(0)
@@ -140,6 +150,13 @@ def pending(members: Iterable[Member], decision: int, task_id: str, now: datetim
     )
 
 
+def pending_of(group: GroupState, key: str, task_id: str) -> Pending | None:
+    """What one task is telling, where the group waits for its outcome."""
+    waiting = group.pending.get(key)
+    under_way = waiting.under_way if waiting is not None else ()
+    return next((one for one in under_way if one.task_id == task_id), None)
+
+
 def heard(
     group: GroupState, key: str, task_id: str, *, sent: bool, at: datetime | None = None, strict: bool = False
 ) -> GroupState | None:
@@ -147,10 +164,12 @@ def heard(
 
     `at` is when the task ended, where that was too late for the flush's own time.
     """
-    waiting = group.pending.get(key)
-    if waiting is None or waiting.task_id != task_id:
+    waiting = pending_of(group, key, task_id)
+    if waiting is None:
         return None
     rest = {other: value for other, value in group.pending.items() if other != key}
+    if left := [one for one in group.pending[key].under_way if one.task_id != task_id]:
+        rest[key] = together(left)
     missed = {other: names for other, names in group.missed.items() if other != key}
     before = group.told.get(key)
     if sent:
@@ -304,7 +323,7 @@ def _stays(
         if integration.send_resolved:
             entry = group.told.get(key)
             owed |= identities(entry.owed if entry is not None else ())
-            owed |= identities(group.pending[key].firing if key in group.pending else ())
+            owed |= identities(group.pending[key].all_firing if key in group.pending else ())
             missed.update(group.missed.get(key, ()) if receiver is receivers[0] else ())
 
     def stays(member: Member) -> bool:

@@ -410,7 +410,7 @@ def _left(group: GroupState, member: Member, change: MemberChange, now: datetime
     )
     name = told_as(member)
     waited = any(name in entry.owed for entry in silent.told.values())
-    if strict or not (waited or any(name in entry.firing for entry in silent.pending.values())):
+    if strict or not (waited or any(name in entry.all_firing for entry in silent.pending.values())):
         return _ended(silent, member, None, change, event, group.members - 1, now)
     kept = msgspec.structs.replace(member, firing=False, left=True, revision=change.revision, seen=group.revision + 1)
     return _ended(silent, member, kept, change, event, group.members, now)

@@ -5,7 +5,7 @@ log is written only after a success, for each integration by itself. Beyond
 them, an entry keeps what it owes: firings that were told and whose end was not.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, TypeVar
@@ -16,6 +16,9 @@ RETENTION: Final = timedelta(hours=120)
 """The longest that an entry counts; a longer repeat_interval therefore repeats after this."""
 MAINTENANCE: Final = timedelta(minutes=15)
 """Alertmanager clears its log at intervals: an entry that has run out counts until then."""
+
+UNDER_WAY: Final = 8
+"""Tasks for one integration whose outcome is waited for at a time."""
 
 
 class Reason(StrEnum):
@@ -40,13 +43,27 @@ class Told(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Pending(msgspec.Struct, frozen=True, array_like=True):
-    """What a task that has no outcome yet is telling."""
+    """What a task that has no outcome yet is telling; `earlier` tasks, oldest first, have none yet either.
+
+    Only escalation tells somebody again who has not been reached yet.
+    """
 
     decision: int
     task_id: str
     firing: tuple[str, ...]
     resolved: tuple[str, ...]
     at: datetime
+    earlier: tuple["Pending", ...] = ()
+
+    @property
+    def under_way(self) -> tuple["Pending", ...]:
+        """It and those before it, each by itself."""
+        return (*self.earlier, msgspec.structs.replace(self, earlier=()))
+
+    @property
+    def all_firing(self) -> tuple[str, ...]:
+        """The firings that any of them tells of."""
+        return tuple(name for one in self.under_way for name in one.firing)
 
 
 Entry = TypeVar("Entry", Told, Pending)
@@ -58,7 +75,13 @@ def without(entry: Entry, identity: str, *, owing: bool = False) -> Entry:
     if isinstance(entry, Told):
         owed = entry.owed if owing else _not_of(entry.owed, {identity})
         return msgspec.structs.replace(entry, firing=kept, owed=owed)
-    return entry if owing else msgspec.structs.replace(entry, firing=kept)
+    earlier = tuple(without(one, identity) for one in entry.earlier)
+    return entry if owing else msgspec.structs.replace(entry, firing=kept, earlier=earlier)
+
+
+def together(tasks: Sequence[Pending]) -> Pending:
+    """Tasks under way for one integration, oldest first, as its entry; of a great many the first are forgotten."""
+    return msgspec.structs.replace(tasks[-1], earlier=tuple(tasks[-UNDER_WAY:-1]))
 
 
 def told_of(before: Told | None, sent: Pending, at: datetime) -> Told:

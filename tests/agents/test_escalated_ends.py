@@ -2,8 +2,10 @@
 
 import pytest
 
-from agents.rules.notify_log import Reason
+from agents.rules.notify_log import Pending, Reason, together, without
+from streams.records import Outcome
 from streams.rules_config import load
+from tests.agents.stage import at
 from tests.agents.test_incident_actions import Stage
 
 RULES = load(
@@ -14,7 +16,7 @@ incidents:
   people:
     ada: {webhook_configs: [{url: "http://ada.example/"}]}
   policies:
-    p: {steps: [{targets: [{person: ada}]}]}
+    p: {steps: [{targets: [{person: ada}]}, {delay: 10m, targets: [{person: ada}]}]}
   escalation: [{policy: p}]
 """,
     version=1,
@@ -65,3 +67,34 @@ def test_an_alert_that_fires_anew_ends_for_her_with_its_last_firing(stage: Stage
     assert "flapping" not in {line.event for line in stage.incidents.rows.lines}
     stage.end(seconds=110)
     over(stage, 130)
+
+
+@pytest.mark.parametrize(("first", "second"), [("sent", "failed"), ("failed", "sent"), ("sent", "sent")])
+def test_whom_a_step_tells_before_the_last_one_has_reached_them_is_owed_the_end_of_either(
+    first: str, second: str
+) -> None:
+    made = Stage(configs={1: RULES})
+    made.fire()
+    made.tick(10)
+    made.tick(700)
+    tasks = [one for one in made.incidents.rows.tasks if one.receiver == "@ada"]
+    assert len(tasks) == 2
+    made.loaded_again()
+    for task, state in zip(tasks, (first, second), strict=True):
+        made.step(
+            Outcome(
+                group=made.key, task_id=str(task.id), receiver="@ada", integration=0, decision=task.decision,
+                state=state, reason="", finished_at=at(710),
+            )
+        )  # fmt: skip
+    made.end(seconds=720)
+    for later in range(730, 900, 30):
+        made.told(later)
+    assert ends(made, "@ada") == 1
+    assert (made.group.pending, made.incidents.members) == ({}, {})
+
+
+def test_an_alert_that_leaves_is_forgotten_by_every_notice_under_way() -> None:
+    one, other = (Pending(n, f"t{n}", ("a:1", f"b{n}:1"), (), at(n)) for n in (1, 2))
+    left = without(together([one, other]), "a")
+    assert left.all_firing == ("b1:1", "b2:1")
