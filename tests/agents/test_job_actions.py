@@ -1,5 +1,6 @@
 """What jobs do, on real rows: retention, exports that go on where they were, digests made once, what is stale."""
 
+import asyncio
 import csv
 import io
 import json
@@ -20,10 +21,11 @@ from sinks.http import Http
 from sinks.migrate import ensure_partitions
 from sinks.postgres import open_pool
 from streams import codec
+from streams.rules_canary import LABEL, NAME
 from streams.settings import Settings
 from tests.agents.test_heartbeats import Kafka
 from tests.sinks import http_server, outbox
-from tests.web.rows import add_alert, add_incident
+from tests.web.rows import add_alert, add_incident, add_task
 
 if TYPE_CHECKING:
     Conn = asyncpg.Connection[asyncpg.Record]
@@ -204,3 +206,35 @@ async def test_a_webhook_has_the_run_as_its_key_at_every_attempt(conn: "Conn", p
             assert b"x-token: t" in request.lower()
             assert request.endswith(b'{"a":1}')
     assert await pool.fetchval("SELECT state FROM job_runs") == "succeeded"
+
+
+async def test_a_canary_whose_worker_died_is_found_by_the_next_attempt(
+    conn: "Conn", pool: Pool, worker: Jobs, kafka: Kafka
+) -> None:
+    made = uuid.uuid4()
+    await pool.execute(
+        """INSERT INTO job_runs (id, team, action, arguments, max_attempts)
+        VALUES ($1, 'default', 'canary', '{"within": "60s"}', 3)""", made,
+    )  # fmt: skip
+    never = asyncio.Event()
+
+    async def stuck(*_: Any) -> None:
+        await never.wait()
+
+    settings, http = Settings(), Http(5)
+    dead = Jobs(pool, actions_of(settings, Herald(settings, stuck), http), "w-dead", lease=timedelta(seconds=0))
+    await dead.tick()
+    async with asyncio.timeout(60):
+        while not await conn.fetchval("SELECT cursor FROM job_runs WHERE id = $1", made):
+            await asyncio.sleep(0.01)
+    incident = await add_incident(conn, "Canary", route=NAME, group_labels={LABEL: str(made)})
+    await add_task(conn, incident, 1, receiver=NAME, state="sent", finished_at=datetime.now(UTC))
+    await worker.tick()
+    await worker.settled()
+    row = await conn.fetchrow("SELECT * FROM job_runs WHERE id = $1", made)
+    assert row is not None
+    assert (row["attempt"], row["deaths"]) == (2, 1)
+    assert result(row)["told_seconds"] >= 0
+    assert [alert.firing for alert in kafka.alerts] == [True, False]
+    await dead.stop()
+    await http.close()
