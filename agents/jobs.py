@@ -168,8 +168,11 @@ class Jobs:
                     for rule in config.ours.jobs
                     if rule.name not in self._without
                 ]
-                await job_rows.apply(conn, version, self._program(), placed)
-                log.info("jobs_applied", version=version, jobs=len(placed))
+                taken = await job_rows.apply(conn, version, self._program(), placed)
+                log.info("jobs_applied", version=version, jobs=len(placed) - len(taken))
+                for name in taken:
+                    remedy = f"rename it in the rules file, or drop the other: incidents jobs delete {name}"
+                    log.warning("job_name_taken", job=name, by="a job that was made over the API", remedy=remedy)
         self._applied = wanted
 
     def _program(self) -> str:

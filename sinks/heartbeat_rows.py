@@ -84,9 +84,17 @@ WHERE NOT deleted AND ($1::text[] IS NULL OR team = ANY ($1)) AND ($2::text IS N
 ORDER BY state DESC, name, team LIMIT 10000
 """
 
+# What is alive, and known to be, goes at once; of anything else the end is told first.
 _DELETE: Final = """
-UPDATE heartbeats SET deleted = true
-WHERE name = $1 AND NOT deleted AND ($2::text[] IS NULL OR team = ANY ($2))
+WITH watched AS (
+    SELECT team, name, state = 'alive' AND told AS idle FROM heartbeats
+    WHERE name = $1 AND NOT deleted AND ($2::text[] IS NULL OR team = ANY ($2)) FOR UPDATE
+),
+gone AS (DELETE FROM heartbeats AS mine USING watched WHERE (mine.team, mine.name) = (watched.team, watched.name)
+    AND idle RETURNING 1),
+marked AS (UPDATE heartbeats AS mine SET deleted = true FROM watched
+    WHERE (mine.team, mine.name) = (watched.team, watched.name) AND NOT idle RETURNING 1)
+SELECT (SELECT count(*) FROM gone) + (SELECT count(*) FROM marked)
 """
 
 
@@ -208,5 +216,5 @@ async def listed(conn: "Conn", teams: Sequence[str] | None, name: str | None = N
 
 async def delete(conn: "Conn", name: str, teams: Sequence[str] | None) -> bool:
     """Watch it no more; False if it is not watched."""
-    done: str = await conn.execute(_DELETE, name, teams)
-    return done != "UPDATE 0"
+    count: int = await conn.fetchval(_DELETE, name, teams)
+    return count > 0

@@ -105,6 +105,7 @@ _LOOK: Final = "SELECT version, program FROM jobs_applied"
 _CLOCK: Final = "SELECT clock_timestamp()"
 
 # Makes or changes a job of the rules; its next slot stays while its schedule does, and so does its being paused.
+# Nothing where the name is that of a job which was made over the API: that one stays as it is.
 _PUT: Final = """
 INSERT INTO jobs AS mine (name, action, arguments, schedule, zone, missed, max_attempts, origin, created_by, next_at)
 VALUES ($1, $2, $3::text::jsonb, $4, $5, $6, $7, $8, $8, $9)
@@ -113,7 +114,10 @@ ON CONFLICT (name) DO UPDATE SET action = excluded.action, arguments = excluded.
     max_attempts = excluded.max_attempts, updated_at = clock_timestamp(),
     next_at = CASE WHEN mine.schedule IS NOT DISTINCT FROM excluded.schedule AND mine.zone = excluded.zone
         THEN mine.next_at ELSE excluded.next_at END
+WHERE mine.origin <> 'api' RETURNING name
 """
+
+_MADE_BY_PEOPLE: Final = "SELECT name FROM jobs WHERE origin = 'api' AND name = ANY ($1::text[]) ORDER BY name"
 
 _LEAVE: Final = "DELETE FROM jobs WHERE origin <> 'api' AND name <> ALL ($1::text[])"
 
@@ -259,12 +263,26 @@ async def clock(conn: Connection) -> datetime:
     return at
 
 
-async def apply(conn: Connection, version: int, program: str, rules: Sequence[tuple[JobRule, datetime | None]]) -> None:
-    """Make the jobs of the rules, each with its next slot, and drop those that are in them no more."""
+async def made_by_people(conn: Connection, names: Sequence[str]) -> list[str]:
+    """Which of these are names of jobs that were made over the API."""
+    return [row["name"] for row in await conn.fetch(_MADE_BY_PEOPLE, list(names))]
+
+
+async def apply(
+    conn: Connection, version: int, program: str, rules: Sequence[tuple[JobRule, datetime | None]]
+) -> list[str]:
+    """Make the jobs of the rules, each with its next slot, and drop those that are in them no more.
+
+    The names that jobs made over the API have already come back: those are left alone.
+    """
+    taken: list[str] = []
     for rule, next_at in rules:
-        await conn.execute(
+        placed = await conn.fetchval(
             _PUT, rule.name, rule.action, codec.to_json(rule.arguments), rule.schedule, rule.zone, rule.missed,
             rule.max_attempts, rule.origin, next_at,
         )  # fmt: skip
+        if placed is None:
+            taken.append(rule.name)
     await conn.execute(_LEAVE, [rule.name for rule, _ in rules])
     await conn.execute(_APPLIED_NOW, version, program)
+    return taken

@@ -13,7 +13,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from sinks import config_rows, template_check
+from sinks import config_rows, job_rows, template_check
 from streams import codec
 from streams.records import ConfigChanged
 from streams.rules_config import ConfigError, load
@@ -23,6 +23,8 @@ from streams.topics import topic_name
 
 SWEEP_SECONDS: Final = 2.0
 _AWAY: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, KafkaError)
+_TAKEN: Final = "is the name of a job that was made over the API"
+_REMEDY: Final = "rename one of them, or drop that one: incidents jobs delete {}"
 
 if TYPE_CHECKING:
     Conn = asyncpg.Connection[asyncpg.Record]
@@ -84,10 +86,12 @@ class Announcer:
 
         Raises:
             RulesAwayError: Postgres is away; nothing has changed.
+            RulesError: they name a job that was made over the API.
         """
         try:
             conn = await self._connected()
             try:
+                await self._refuse_names(conn, rules)
                 version = await self._store(conn, rules, "reload")
             finally:
                 await conn.close()
@@ -95,6 +99,13 @@ class Announcer:
             raise RulesAwayError(f"they cannot be stored now: {type(error).__name__}") from error
         self._changed.set()
         return version
+
+    async def _refuse_names(self, conn: "Conn", rules: Rules) -> None:
+        jobs = (await asyncio.to_thread(load, rules.text, files=rules.files)).ours.jobs
+        taken = await job_rows.made_by_people(conn, [one.name for one in jobs])
+        if taken:
+            found = tuple(ConfigError(0, f"incidents.jobs.{name}", _TAKEN, _REMEDY.format(name)) for name in taken)
+            raise RulesError(f"INCIDENTS_CONFIG={self._settings.config}: {found[0]}", found)
 
     async def run(self) -> None:
         """Sweep for ever; a dependency that is away is asked again later."""

@@ -150,3 +150,10 @@ async def test_what_is_watched_no_more_ends_its_alert_and_goes(pool: "asyncpg.Po
     await worker.tick()
     assert kafka.told() == [("backup", True), ("backup", False)]
     assert await pool.fetchval("SELECT count(*) FROM heartbeats") == 0
+    await beat(pool, "cron", interval=MINUTE, actor="ada")
+    async with pool.acquire() as conn:
+        assert await heartbeat_rows.delete(conn, "cron", None)
+        assert not await heartbeat_rows.delete(conn, "cron", None)
+    assert await pool.fetchval("SELECT count(*) FROM heartbeats") == 0  # it was alive, and nothing is to be told
+    await beat(pool, "cron", interval=MINUTE, actor="bob")
+    assert tuple(await pool.fetchrow("SELECT beats, created_by FROM heartbeats") or ()) == (1, "bob")

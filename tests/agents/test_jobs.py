@@ -8,6 +8,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from agents.jobs import FailedForGoodError, Jobs, LostRunError, Work
 from sinks import config_rows, job_rows
@@ -251,6 +252,18 @@ async def test_jobs_follow_the_rules_file_and_keep_their_slot_and_pause(pool: Po
     third = await follow("    retention: {schedule: '5 * * * *'}\n")
     assert set(third) == {rule.name for rule in BUILT_IN}
     assert third["retention"]["next_at"] != first["retention"]["next_at"]
+
+
+async def test_a_job_of_the_rules_does_not_take_over_one_that_a_person_made(pool: Pool) -> None:
+    await add_job(pool, "report", due="1 hour")
+    line = "    report: {action: alert, with: {summary: hi}, schedule: '30 2 * * *'}\n"
+    async with pool.acquire() as conn:
+        await config_rows.store(conn, RULES.format(jobs=line), "test")
+        with capture_logs() as said:
+            await jobs(pool).follow_rules(conn)
+        row = await conn.fetchrow("SELECT origin, schedule FROM jobs WHERE name = 'report'")
+        assert tuple(row or ()) == ("api", "* * * * *")
+    assert [one["job"] for one in said if one["event"] == "job_name_taken"] == ["report"]
 
 
 async def test_jobs_are_applied_once_for_each_version_however_many_workers_there_are(pool: Pool) -> None:

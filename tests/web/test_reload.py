@@ -112,6 +112,19 @@ async def test_of_a_file_with_an_error_nothing_is_taken(
     assert await metric(client, AT) > at
 
 
+async def test_a_file_that_names_a_job_which_a_person_made_is_refused(
+    client: httpx.AsyncClient, conn: "Conn", rules: Path
+) -> None:
+    made = {"name": "report", "action": "alert", "arguments": {"summary": "hi"}}
+    assert (await client.post("/api/v1/jobs", json=made)).status_code == 201
+    write(rules, GOOD + "incidents: {jobs: {report: {action: alert, with: {summary: ho}, schedule: '0 8 * * *'}}}\n")
+    answer = await client.post("/-/reload")
+    assert (answer.status_code, [one["field"] for one in answer.json()["errors"]]) == (400, ["incidents.jobs.report"])
+    assert "incidents jobs delete report" in answer.json()["detail"]
+    assert (await client.delete("/api/v1/jobs/report")).status_code == 204
+    assert (await client.post("/-/reload")).status_code == 200
+
+
 async def test_a_hangup_reads_the_file_anew(client: httpx.AsyncClient, conn: "Conn", rules: Path) -> None:
     version = (await client.post("/-/reload")).json()["version"]
     write(rules, GOOD + "# more\n")
