@@ -10,9 +10,12 @@ import structlog
 from sinks import (
     config_rows,
     discord,
+    incidentio,
+    mattermost,
     opsgenie,
     pagerduty,
     pushover,
+    rocketchat,
     slack,
     teams,
     telegram,
@@ -56,6 +59,9 @@ def all_channels(http: Http, email: Email, amqp: Amqp) -> dict[str, Channel]:
         "pushover": pushover.over(http),
         "discord": discord.over(http),
         "webex": webex.over(http),
+        "mattermost": mattermost.over(http),
+        "rocketchat": rocketchat.over(http),
+        "incidentio": incidentio.over(http),
     }
 
 

@@ -6,7 +6,7 @@ from sinks.channel import Channel, Telling
 from sinks.http import Http
 from sinks.outcome import Outcome
 from sinks.request import Request, encode
-from sinks.wording import account, cut, headline, is_firing
+from sinks.wording import account, cut, headline, is_firing, unpinging
 
 MAX_CONTENT: Final = 2000
 MAX_TITLE: Final = 256
@@ -26,7 +26,7 @@ def over(http: Http) -> Channel:
             "color": _RED if is_firing(telling.notice) else _GREEN,
         }
         said = {
-            "content": cut(telling.option("content", escape=_unpinging), MAX_CONTENT),
+            "content": cut(telling.option("content", escape=unpinging), MAX_CONTENT),
             "embeds": [embed],
             "username": cut(telling.option("username"), _MAX_NAME),
             "avatar_url": telling.options.get("avatar_url", ""),
@@ -36,8 +36,3 @@ def over(http: Http) -> Channel:
         return await http.told(Request(url=url, key=str(telling.id), body=body, options=telling.options))
 
     return tell
-
-
-def _unpinging(text: str) -> str:
-    """What came from an alert, so that it mentions nobody; the operator's own words may."""
-    return text.replace("@", "@\u200b")

@@ -22,6 +22,11 @@ def cut_bytes(text: str, limit: int) -> str:
     return data[: limit - len(_ELLIPSIS.encode())].decode(errors="ignore") + _ELLIPSIS
 
 
+def unpinging(text: str) -> str:
+    """What came from an alert, so that it mentions nobody where `@` does; the operator's own words may."""
+    return text.replace("@", "@\u200b")
+
+
 def headline(notice: NoticeBody) -> str:
     """One line: status, how many fire, and what it is about; of a digest, how much is in it."""
     if notice.digest is not None:

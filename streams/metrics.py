@@ -37,7 +37,7 @@ INCIDENT_EVENTS: Final = (
 NOTIFICATION_OUTCOMES: Final = ("sent", "retry", "failed", "held", "digested")
 CHANNELS: Final = (
     "webhook", "email", "slack", "pagerduty", "opsgenie", "victorops", "msteams", "msteamsv2", "telegram", "pushover",
-    "discord", "webex", "amqp", "canary",
+    "discord", "webex", "mattermost", "rocketchat", "incidentio", "amqp", "canary",
 )  # fmt: skip
 DEAD_LETTER_SOURCES: Final = ("http", "amqp", "kafka", "agent")
 PARTS: Final = ("kafka", "rabbitmq", "redis", "postgres")

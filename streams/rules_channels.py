@@ -121,7 +121,27 @@ _ACTION: Final = _record(
     "type", "text",
 )  # fmt: skip
 _RESPONDER: Final = _record(dict.fromkeys(("id", "name", "username", "type"), _template), "type")
+_BUTTON: Final = _record(
+    {
+        **dict.fromkeys(("type", "text", "url", "msg"), _template),
+        **dict.fromkeys(("imageurl", "webviewheightratio", "msgprocessingtype"), _text),
+        **dict.fromkeys(("iswebview", "msginchatwindow"), _flag),
+    }
+)
 _SLACK_FIELD: Final = _record({"title": _template, "value": _template, "short": _flag}, "title", "value")
+
+
+_ATTACHMENT: Final[dict[str, Read]] = {
+    **dict.fromkeys(
+        (
+            "fallback", "color", "pretext", "text", "author_name", "author_link", "author_icon", "title", "title_link",
+            "thumb_url", "footer", "footer_icon", "image_url",
+        ),
+        _template,
+    ),
+    "fields": _list(_SLACK_FIELD),
+}  # fmt: skip
+_PRIORITY: Final = _record({"priority": _template, "requested_ack": _flag, "persistent_notifications": _flag})
 
 
 def _default(channel: str, *names: str) -> dict[str, str]:
@@ -298,9 +318,45 @@ _ALL: Final = (
         defaults=_default("msteamsv2", "title", "text"),
         send_resolved=True,
     ),
+    Channel(
+        name="mattermost",
+        fields={
+            **_ATTACHMENT,
+            **dict.fromkeys(("channel", "username", "icon_url", "icon_emoji", "type"), _template),
+            "attachments": _list(_record(_ATTACHMENT)),
+            "props": _record({"card": _template}),
+            "priority": _PRIORITY,
+        },
+        secrets=("webhook_url",),
+        defaults=_default("mattermost", "username", "color", "text", "title", "title_link", "fallback"),
+        send_resolved=True,
+    ),
+    Channel(
+        name="rocketchat",
+        fields={
+            **dict.fromkeys(
+                ("channel", "color", "title", "title_link", "text", "emoji", "icon_url", "image_url", "thumb_url"),
+                _template,
+            ),
+            "api_url": _url,
+            "fields": _list(_SLACK_FIELD),
+            "actions": _list(_BUTTON),
+            **dict.fromkeys(("short_fields", "link_names"), _flag),
+        },
+        secrets=("token", "token_id"),
+        defaults={
+            **_default("rocketchat", "title", "title_link", "text", "emoji", "icon_url"),
+            "color": '{{ if eq .Status "firing" }}red{{ else }}green{{ end }}',
+        },
+        send_resolved=False,
+    ),
+    Channel(
+        name="incidentio",
+        fields={"max_alerts": _count, "timeout": _seconds},
+        secrets=("url", "alert_source_token"),
+        send_resolved=True,
+    ),
 )  # fmt: skip
 CHANNELS: Final = {f"{channel.name}_configs": channel for channel in _ALL}
 """By the key of a receiver, in the order in which integrations are counted."""
-NOT_YET: Final = frozenset(
-    f"{name}_configs" for name in ("incidentio", "jira", "mattermost", "rocketchat", "sns", "wechat")
-)
+NOT_YET: Final = frozenset(f"{name}_configs" for name in ("jira", "sns", "wechat"))

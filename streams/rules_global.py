@@ -9,7 +9,7 @@ from streams.rules_yaml import Node
 _TEXTS: Final = ("smtp_from", "smtp_hello", "smtp_auth_username", "smtp_auth_identity")
 _SECRETS: Final = (
     "smtp_auth_password", "smtp_auth_secret", "slack_api_url", "opsgenie_api_key", "victorops_api_key",
-    "telegram_bot_token", "slack_app_token",
+    "telegram_bot_token", "slack_app_token", "mattermost_webhook_url", "rocketchat_token", "rocketchat_token_id",
 )  # fmt: skip
 _ADDRESSES: Final = {
     "pagerduty_url": "https://events.pagerduty.com/v2/enqueue",
@@ -18,6 +18,7 @@ _ADDRESSES: Final = {
     "telegram_api_url": "https://api.telegram.org",
     "slack_app_url": "https://slack.com/api/chat.postMessage",
     "webex_api_url": "https://webexapis.com/v1/messages",
+    "rocketchat_api_url": "https://open.rocket.chat/",
 }
 _FLAGS: Final = {"smtp_require_tls": True, "smtp_force_implicit_tls": None}
 _FILES: Final = frozenset(f"{key}_file" for key in _SECRETS)
@@ -28,8 +29,6 @@ _DIGITS: Final = 5
 _UNUSED: Final = frozenset(
     {
         "wechat_api_url", "wechat_api_secret", "wechat_api_secret_file", "wechat_api_corp_id", "jira_api_url",
-        "rocketchat_api_url", "rocketchat_token", "rocketchat_token_file", "rocketchat_token_id",
-        "rocketchat_token_id_file", "mattermost_webhook_url", "mattermost_webhook_url_file",
     }
 )  # fmt: skip
 _KNOWN: Final = frozenset(

@@ -15,7 +15,8 @@ _ALWAYS: Final = frozenset(
     {
         "password", "credentials", "bearer_token", "client_secret", "key", "secrets", "secret_key",
         "smtp_auth_password", "smtp_auth_secret", "slack_api_url", "opsgenie_api_key", "victorops_api_key",
-        "telegram_bot_token", "wechat_api_secret", "slack_app_token", "rocketchat_token", "mattermost_webhook_url",
+        "telegram_bot_token", "wechat_api_secret", "slack_app_token", "rocketchat_token", "rocketchat_token_id",
+        "mattermost_webhook_url",
     }
 )  # fmt: skip
 _ADDRESSES: Final = frozenset({"proxy_url"})
@@ -23,7 +24,7 @@ _LABELS: Final = frozenset(
     {"match", "match_re", "source_match", "source_match_re", "target_match", "target_match_re"}
 )  # fmt: skip
 _USER_INFO: Final = re.compile(r"(?<=://)[^/?#\s]*@")
-_WEBHOOK: Final = "webhook_configs"
+_BY_URL: Final = frozenset({"webhook_configs", "incidentio_configs"})
 
 
 def original_of(text: str) -> str:
@@ -58,7 +59,7 @@ def _mask_values(node: yaml.MappingNode, secrets: frozenset[str], channel: str, 
         name = str(key.value)
         if name in _LABELS:
             continue
-        if (channel == _WEBHOOK and name == "url") or name in _ADDRESSES:
+        if (channel in _BY_URL and name == "url") or name in _ADDRESSES:
             _hide_path(value)
         elif name in _ALWAYS or name in secrets:
             for scalar in _scalars(value):

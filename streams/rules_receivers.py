@@ -11,7 +11,12 @@ from streams.rules_http import address, header_secret, http_options, one_secret,
 from streams.rules_yaml import Node
 
 _TEMPLATED_SECRETS: Final = frozenset({"pagerduty", "opsgenie", "pushover"})
-_IN_HEADERS: Final = frozenset({("slack", "app_token"), ("opsgenie", "api_key")})
+_IN_HEADERS: Final = frozenset(
+    {
+        ("slack", "app_token"), ("opsgenie", "api_key"), ("rocketchat", "token"), ("rocketchat", "token_id"),
+        ("incidentio", "alert_source_token"),
+    }
+)  # fmt: skip
 _PUSHOVER: Final = "https://api.pushover.net/1/messages.json"
 _PARSE_MODES: Final = frozenset({"", "Markdown", "MarkdownV2", "HTML"})
 _VICTOROPS_OWN: Final = frozenset(
@@ -220,6 +225,33 @@ def _webex(node: Node, _fields: dict[str, Node], options: Options, shared: Optio
     return place_of(options["api_url"], options["room_id"])
 
 
+def _mattermost(node: Node, fields: dict[str, Node], options: Options, shared: Options, _reader: Reader) -> str:
+    options.setdefault("webhook_url", shared["mattermost_webhook_url"])
+    if not options["webhook_url"]:
+        raise node.error("has no webhook_url", "give it a `webhook_url`, or `mattermost_webhook_url` in `global`")
+    return place_of(_address(node, fields, options, "webhook_url"), options.get("channel", ""))
+
+
+def _rocketchat(node: Node, _fields: dict[str, Node], options: Options, shared: Options, _reader: Reader) -> str:
+    for key in ("token", "token_id"):
+        options.setdefault(key, shared[f"rocketchat_{key}"])
+        if not options[key]:
+            raise node.error(f"has no {key}", f"give it a `{key}`, or `rocketchat_{key}` in `global`")
+    options["api_url"] = _folder(options, shared["rocketchat_api_url"])
+    return place_of(options["api_url"], options["token_id"], options.get("channel", ""))
+
+
+def _incidentio(node: Node, fields: dict[str, Node], options: Options, shared: Options, reader: Reader) -> str:
+    token = options.pop("alert_source_token", "")
+    if token and "authorization" in options and "http_config" in fields:
+        raise node.error("has both an alert_source_token and an authorization", "keep one of them")
+    if token:
+        options["authorization"] = f"Bearer {token}"
+    if "authorization" not in options:
+        raise node.error("has no alert_source_token", "give it an `alert_source_token`")
+    return _webhook(node, fields, options, shared, reader)
+
+
 _FINISH: Final[dict[str, Finish]] = {
     "webhook": _webhook,
     "email": _email,
@@ -233,6 +265,9 @@ _FINISH: Final[dict[str, Finish]] = {
     "webex": _webex,
     "msteams": _by_address,
     "msteamsv2": _by_address,
+    "mattermost": _mattermost,
+    "rocketchat": _rocketchat,
+    "incidentio": _incidentio,
 }
 
 

@@ -21,6 +21,7 @@ _SHARED: Final = r"""
 {{- end }}
 {{- end }}
 {{- define "__description" }}{{ end }}
+{{- define "__color" }}{{ if .Alerts.Firing }}danger{{ else }}good{{ end }}{{ end }}
 
 {{- define "__pair_list" }}{{ range .SortedPairs }}{{ printf " - %s = %s\n" .Name .Value }}{{ end }}{{ end }}
 {{- define "__text_alert_list" }}
@@ -39,7 +40,7 @@ Annotations:
 {{ template "__pair_list_markdown" .Annotations }}
 Source: {{ .GeneratorURL }}
 {{ end }}
-{{- end }}
+{{ end }}
 
 {{- define "__told_close" }}
 {{- with .Alerts.Firing }}Alerts Firing:
@@ -114,11 +115,12 @@ _EMPTY: Final = (
     "slack.default.callbackid", "slack.default.pretext", "slack.default.iconemoji", "slack.default.iconurl",
     "slack.default.text", "slack.default.footer", "wechat.default.to_user", "wechat.default.to_party",
     "wechat.default.to_tag", "wechat.default.agent_id", "discord.default.content",
+    "rocketchat.default.emoji", "rocketchat.default.iconurl", "rocketchat.default.text",
 )  # fmt: skip
 _SUBJECTS: Final = (
     "slack.default.title", "pagerduty.default.description", "opsgenie.default.message", "pushover.default.title",
     "victorops.default.entity_display_name", "sns.default.subject", "discord.default.title", "msteams.default.summary",
-    "msteams.default.title", "msteamsv2.default.title",
+    "msteams.default.title", "msteamsv2.default.title", "mattermost.default.title", "rocketchat.default.title",
 )  # fmt: skip
 _SAME_AS: Final = {
     "slack.default.username": "__alertmanager",
@@ -129,6 +131,12 @@ _SAME_AS: Final = {
     "opsgenie.default.source": "__alertmanagerURL",
     "victorops.default.monitoring_tool": "__alertmanager",
     "pushover.default.url": "__alertmanagerURL",
+    "mattermost.default.username": "__alertmanager",
+    "mattermost.default.titlelink": "__alertmanagerURL",
+    "rocketchat.default.alias": "__alertmanager",
+    "rocketchat.default.titlelink": "__alertmanagerURL",
+    "slack.default.color": "__color",
+    "mattermost.default.color": "__color",
     **dict.fromkeys(_SUBJECTS, "__subject"),
 }
 _SAID_THEN: Final = {
@@ -143,6 +151,7 @@ _LISTS: Final = {
     "discord.default.message": "__told_wide",
     "msteams.default.text": "__told_markdown",
     "msteamsv2.default.text": "__told_markdown",
+    "mattermost.default.text": "__told_markdown",
 }
 
 
@@ -162,7 +171,12 @@ DEFAULTS: Final = "".join(
         *(_defined(name, _use(other)) for name, other in _SAME_AS.items()),
         *(_defined(name, f"{_use('__said')}{_use(other)}") for name, other in _SAID_THEN.items()),
         *(_defined(name, f"\n{_use(other)}") for name, other in _LISTS.items()),
-        _defined("slack.default.fallback", f"{_use('slack.default.title')} | {_use('slack.default.titlelink')}"),
+        *(
+            _defined(
+                f"{name}.default.fallback", f"{_use(f'{name}.default.title')} | {_use(f'{name}.default.titlelink')}"
+            )
+            for name in ("slack", "mattermost")
+        ),
         _defined(
             "wechat.default.message",
             f"{_use('__subject')}\n{_use('__said')}{_use('__told_close')}\nAlertmanagerUrl:\n{_use('__alertmanagerURL')}",

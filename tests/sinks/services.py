@@ -193,6 +193,36 @@ def webex(_call: str, headers: Mapping[str, str], said: Said) -> Said:
     return {"id": "m"}
 
 
+def mattermost(_call: str, _headers: Mapping[str, str], said: Said) -> str:
+    """Incoming webhooks."""
+    _need(bool(said.get("text") or said.get("attachments")), "no text")
+    for attachment in said["attachments"]:
+        _need(bool(attachment["fallback"]), "fallback")
+        _need(bool(attachment.get("text") or attachment.get("title")), "empty attachment")
+        _need(all(len(attachment.get(name, "")) <= 16_383 for name in ("text", "pretext", "title")), "too long")
+    priority = said.get("priority", {"priority": "standard", "requested_ack": False, "persistent_notifications": False})
+    _need(priority["priority"] in {"standard", "important", "urgent"}, "priority")
+    _need(not priority["requested_ack"] or priority["priority"] != "standard", "requested_ack")
+    _need(not priority["persistent_notifications"] or priority["priority"] == "urgent", "persistent_notifications")
+    return "ok"
+
+
+def rocketchat(call: str, headers: Mapping[str, str], said: Said) -> Said:
+    """`chat.postMessage`. Refusals of a message come as 200."""
+    _need(call == "POST /api/v1/chat.postMessage", "no such call", 404)
+    _need((headers["X-User-Id"], headers["X-Auth-Token"]) == ("user", "token"), "unauthorized", 401)
+    [attachment] = said["attachments"]
+    fits = len(attachment.get("text", "")) <= 5000 and 0 < len(attachment["title"]) <= 1024
+    return {"success": True} if said.get("channel") and fits else {"success": False, "error": "error-invalid"}
+
+
+def incidentio(_call: str, headers: Mapping[str, str], said: Said) -> Said:
+    """An alert source."""
+    _need(headers["Authorization"] == "Bearer i", "unauthorized", 401)
+    _need(bool(said["alerts"]) and said["status"] in {"firing", "resolved"}, "alerts")
+    return {"status": "success"}
+
+
 class _Markup(HTMLParser):
     """Refuses what Telegram's parser refuses: other tags, and tags that do not nest."""
 

@@ -23,7 +23,9 @@ TEXT = (Path(__file__).parent / "go_templates.txt").read_text(encoding="utf-8")
 CASES = [case.strip("\n") for case in TEXT.split("\n---\n")[1:]]
 NOT_IN_0_25 = {
     "discord.default.content", "msteams.default.summary", "msteams.default.title", "msteams.default.text",
-    "msteamsv2.default.title", "msteamsv2.default.text",
+    "msteamsv2.default.title", "msteamsv2.default.text", "slack.default.color",
+    *(f"mattermost.default.{name}" for name in ("color", "fallback", "text", "title", "titlelink", "username")),
+    *(f"rocketchat.default.{name}" for name in ("alias", "emoji", "iconurl", "text", "title", "titlelink")),
 }  # fmt: skip
 NAMES = sorted(name for name in Templates({}).known if "default" in name and name not in NOT_IN_0_25)
 BOTH = notice_data(FIRING, RESOLVED)

@@ -14,8 +14,10 @@ from sinks.channel import Channel
 from sinks.email import Email
 from sinks.http import Http
 from sinks.outcome import Failed, Outcome, Reason, RetryLater, Sent
+from streams import metrics
 from tests.sinks import services
 from tests.sinks.http_server import Answer, Server, plain, running
+from tests.sinks.outbox import body
 from tests.sinks.services import Service, serving
 from tests.sinks.tellings import telling
 
@@ -125,6 +127,36 @@ CASES = {
         services.webex,
         lambda url: {"api_url": url, "room_id": "r", "message": T, "authorization": "Bearer w"},
     ),
+    "mattermost": Case(
+        services.mattermost,
+        lambda url: {
+            "webhook_url": f"{url}/hooks/x",
+            "channel": "ops",
+            "title": T,
+            "text": T,
+            "pretext": T,
+            "fallback": T,
+            "fields": [{"title": T, "value": T, "short": True}],
+            "props": {"card": T},
+            "priority": {"priority": T, "requested_ack": True, "persistent_notifications": True},
+        },
+    ),
+    "rocketchat": Case(
+        services.rocketchat,
+        lambda url: {
+            "api_url": f"{url}/",
+            "token": "token",
+            "token_id": "user",
+            "channel": "#ops",
+            "title": T,
+            "text": T,
+            "fields": [{"title": T, "value": T}],
+            "actions": [{"text": T, "url": "http://a"}],
+        },
+    ),
+    "incidentio": Case(
+        services.incidentio, lambda url: {"url": f"{url}/v2/alert_events/alertmanager/x", "authorization": "Bearer i"}
+    ),
 }
 
 
@@ -146,6 +178,11 @@ def channels(http: Http) -> dict[str, Channel]:
 async def told(http: Http, service: Service, name: str, **given: Any) -> Outcome:
     options = CASES[name].options(service.url)
     return await channel_of(name, http, options)(telling(options, **given))
+
+
+async def test_every_channel_has_a_case_here_and_is_counted(http: Http) -> None:
+    assert set(channels(http)) - {"webhook", "email", "amqp"} == set(CASES)
+    assert set(channels(http)) | {"canary"} == set(metrics.CHANNELS)
 
 
 @pytest.mark.parametrize("resolved", [False, True])
@@ -277,6 +314,56 @@ async def test_what_an_alert_says_mentions_nobody(http: Http) -> None:
         await channels(http)["webex"](telling({**CASES["webex"].options(service.url), "message": ""}, title=hostile))
     assert [said["markdown"].count("<") for _, said in service.taken] == [0, 0]
     assert service.taken[0][1]["markdown"] == "&lt;!channel> &lt;@U1> &lt;http://evil|ok> @everyone &amp;"
+
+
+async def test_mattermost_and_rocket_chat_call_nobody_either(http: Http) -> None:
+    options = {**CASES["mattermost"].options(""), "attachments": [{"text": f"@here {T}"}, {"title": T, "text": T}]}
+    for name, judge in (("mattermost", services.mattermost), ("rocketchat", services.rocketchat)):
+        async with serving(judge) as service:
+            given = {**CASES[name].options(service.url)}
+            if name == "mattermost":
+                given["attachments"] = options["attachments"]
+            assert isinstance(await channels(http)[name](telling(given, title="@all")), Sent)
+        [(_, said)] = service.taken
+        texts = [one.get("text") for one in said["attachments"]]
+        assert texts == (["@here @\u200ball", "@\u200ball"] if name == "mattermost" else ["@\u200ball"])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "asked"),
+    [("urgent", (True, True)), ("Important", (True, False)), ("standard", (False, False)), ("loud", (False, False))],
+)
+async def test_mattermost_asks_for_an_answer_only_where_the_priority_allows(
+    http: Http, wanted: str, asked: tuple[bool, bool]
+) -> None:
+    async with serving(services.mattermost) as service:
+        options = CASES["mattermost"].options(service.url)
+        options["priority"]["priority"] = wanted
+        assert isinstance(await channels(http)["mattermost"](telling(options)), Sent)
+    [(_, said)] = service.taken
+    assert (said["priority"]["requested_ack"], said["priority"]["persistent_notifications"]) == asked
+
+
+async def test_rocket_chat_refuses_with_200_and_its_token_goes_to_no_other_origin(http: Http) -> None:
+    async with serving(services.rocketchat) as service:
+        options = {**CASES["rocketchat"].options(service.url), "channel": ""}
+        refused = await channels(http)["rocketchat"](telling(options))
+    assert (type(refused), refused.reason) == (Failed, Reason.CLIENT_ERROR)
+    assert "error-invalid" in refused.detail
+    async with running() as server, running() as other:
+        server.answer = plain(307, f"Location: {other.url}\r\n")
+        await to_raw(http, server, "rocketchat")
+    assert b"X-Auth-Token: token" in server.requests[0]
+    assert b"X-Auth-Token" not in other.requests[0]
+
+
+async def test_of_what_incident_io_does_not_take_whole_the_first_alert_is_sent(http: Http) -> None:
+    alerts = [{**body()["alerts"][0], "annotations": {"summary": "x" * 400_000}} for _ in range(2)]
+    async with serving(services.incidentio) as service:
+        options = CASES["incidentio"].options(service.url)
+        assert isinstance(await channels(http)["incidentio"](telling(options, notice={"alerts": alerts})), Sent)
+    [(_, said)] = service.taken
+    assert (len(said["alerts"]), said["truncatedAlerts"]) == (1, 1)
 
 
 async def test_opsgenie_s_details_are_the_common_labels_and_then_one_s_own(http: Http) -> None:
