@@ -74,9 +74,15 @@ async def _retention(work: Work, days: int) -> Mapping[str, Any]:
         await work.say(f"dropped {', '.join(dropped)}")
     alerts = await _emptied(work, retention_rows.drop_alerts, duration(told.alerts))
     runs = await _emptied(work, retention_rows.drop_runs, duration(told.runs))
+    notices = await _emptied(work, retention_rows.drop_notices, duration(told.notices))
+    letters = await _emptied(work, retention_rows.drop_letters, duration(told.letters))
+    deeds = await _emptied(work, retention_rows.drop_deeds, duration(told.audit))
     canaries = await _emptied(work, canary_rows.forget, duration(told.canaries))
     alerts += await _emptied(work, canary_rows.forget_alerts, duration(told.canaries))
-    return {"days_made": made, "days_dropped": dropped, "alerts": alerts, "runs": runs, "canaries": canaries}
+    return {
+        "days_made": made, "days_dropped": dropped, "alerts": alerts, "runs": runs, "notices": notices,
+        "letters": letters, "deeds": deeds, "canaries": canaries,
+    }  # fmt: skip
 
 
 async def _emptied(work: Work, drop: Drop, older_than: timedelta) -> int:

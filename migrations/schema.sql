@@ -66,6 +66,22 @@ BEGIN
     RETURN coalesce(cardinality(gone), 0);
 END $$;
 
+CREATE FUNCTION public.forget_deeds(older_than interval, at_most integer) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+DECLARE
+    until timestamptz := clock_timestamp() - greatest(older_than, interval '30 days 1 hour');
+    deeds int;
+    done int;
+BEGIN
+    DELETE FROM audit_log WHERE at < until AND seq IN (SELECT seq FROM audit_log ORDER BY seq LIMIT at_most);
+    GET DIAGNOSTICS deeds = ROW_COUNT;
+    DELETE FROM actions WHERE id IN (SELECT id FROM actions WHERE decided_at < until ORDER BY decided_at LIMIT at_most);
+    GET DIAGNOSTICS done = ROW_COUNT;
+    RETURN greatest(deeds, done);
+END $$;
+
 CREATE FUNCTION public.keep_timeline() RETURNS trigger
     LANGUAGE plpgsql
     AS $$ BEGIN
@@ -104,7 +120,13 @@ END $$;
 
 CREATE FUNCTION public.refuse_change() RETURNS trigger
     LANGUAGE plpgsql
-    AS $$ BEGIN RAISE EXCEPTION '% keeps its rows as they are', tg_table_name; END $$;
+    AS $$ BEGIN
+    IF tg_op = 'DELETE' AND tg_nargs = 1
+        AND (to_jsonb(old) ->> tg_argv[0])::timestamptz < clock_timestamp() - interval '30 days' THEN
+        RETURN old;
+    END IF;
+    RAISE EXCEPTION '% keeps its rows as they are', tg_table_name;
+END $$;
 
 CREATE TABLE public.actions (
     id uuid NOT NULL,
@@ -440,7 +462,8 @@ CREATE TABLE public.kept_answers (
     status integer,
     content_type text DEFAULT ''::text NOT NULL,
     body bytea DEFAULT '\x'::bytea NOT NULL,
-    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    etag text DEFAULT ''::text NOT NULL
 );
 
 CREATE TABLE public.log_lives (
@@ -777,6 +800,8 @@ ALTER TABLE ONLY public.users
 
 CREATE INDEX actions_by_incident ON public.actions USING btree (incident_id, decided_at);
 
+CREATE INDEX actions_by_time ON public.actions USING btree (decided_at);
+
 CREATE INDEX alerts_by_fingerprint ON public.alerts USING btree (fingerprint);
 
 CREATE INDEX alerts_by_partition ON public.alerts USING btree (partition, identity, occurrence DESC);
@@ -837,7 +862,11 @@ CREATE INDEX jobs_due ON public.jobs USING btree (next_at) WHERE (paused_at IS N
 
 CREATE INDEX kept_answers_by_age ON public.kept_answers USING btree (created_at);
 
+CREATE INDEX notification_tasks_by_digest ON public.notification_tasks USING btree (digest_id) WHERE (digest_id IS NOT NULL);
+
 CREATE INDEX notification_tasks_by_incident ON public.notification_tasks USING btree (incident_id);
+
+CREATE INDEX notification_tasks_by_notice ON public.notification_tasks USING btree (notice_id);
 
 CREATE INDEX notification_tasks_folded ON public.notification_tasks USING btree (digest_id) WHERE (state = 'folded'::text);
 
@@ -846,6 +875,8 @@ CREATE INDEX notification_tasks_held ON public.notification_tasks USING btree (r
 CREATE INDEX notification_tasks_open ON public.notification_tasks USING btree (urgency, due_at) WHERE (state = ANY (ARRAY['due'::text, 'sending'::text]));
 
 CREATE INDEX notification_tasks_order ON public.notification_tasks USING btree (incident_id, target, decision) WHERE (state = ANY (ARRAY['due'::text, 'sending'::text, 'folded'::text]));
+
+CREATE INDEX notification_tasks_over ON public.notification_tasks USING btree (finished_at) WHERE ((finished_at IS NOT NULL) AND told_group);
 
 CREATE INDEX notification_tasks_untold ON public.notification_tasks USING btree (finished_at) WHERE ((finished_at IS NOT NULL) AND (NOT told_group));
 
@@ -881,9 +912,9 @@ ALTER INDEX public.verdicts_rejected ATTACH PARTITION public.verdicts_other_even
 
 ALTER INDEX public.verdicts_by_alert ATTACH PARTITION public.verdicts_other_identity_occurrence_idx;
 
-CREATE TRIGGER actions_are_kept BEFORE DELETE OR UPDATE ON public.actions FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
+CREATE TRIGGER actions_are_kept BEFORE DELETE OR UPDATE ON public.actions FOR EACH ROW EXECUTE FUNCTION public.refuse_change('decided_at');
 
-CREATE TRIGGER audit_log_is_kept BEFORE DELETE OR UPDATE ON public.audit_log FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
+CREATE TRIGGER audit_log_is_kept BEFORE DELETE OR UPDATE ON public.audit_log FOR EACH ROW EXECUTE FUNCTION public.refuse_change('at');
 
 CREATE TRIGGER audit_log_is_not_emptied BEFORE TRUNCATE ON public.audit_log FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 

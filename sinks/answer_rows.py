@@ -18,10 +18,10 @@ ON CONFLICT (actor, key) DO UPDATE SET created_at = clock_timestamp(), request =
 RETURNING key
 """
 
-_KNOWN: Final = "SELECT request, status, content_type, body FROM kept_answers WHERE actor = $1 AND key = $2"
+_KNOWN: Final = "SELECT request, status, content_type, body, etag FROM kept_answers WHERE actor = $1 AND key = $2"
 
 _KEEP: Final = """
-UPDATE kept_answers SET status = $3, content_type = $4, body = $5 WHERE actor = $1 AND key = $2
+UPDATE kept_answers SET status = $3, content_type = $4, body = $5, etag = $6 WHERE actor = $1 AND key = $2
 """
 
 _RELEASE: Final = "DELETE FROM kept_answers WHERE actor = $1 AND key = $2 AND status IS NULL"
@@ -36,6 +36,7 @@ class KeptAnswer(msgspec.Struct, frozen=True):
     status: int | None
     content_type: str
     body: bytes
+    etag: str = ""
 
 
 async def take(conn: "Conn", actor: str, key: str, request: bytes) -> KeptAnswer | None:
@@ -46,9 +47,9 @@ async def take(conn: "Conn", actor: str, key: str, request: bytes) -> KeptAnswer
     return KeptAnswer(**dict(row)) if row is not None else KeptAnswer(request, None, "", b"")
 
 
-async def keep(conn: "Conn", actor: str, key: str, status: int, content_type: str, body: bytes) -> None:
+async def keep(conn: "Conn", actor: str, key: str, status: int, content_type: str, body: bytes, etag: str = "") -> None:
     """Keep the answer under a key that was taken."""
-    await conn.execute(_KEEP, actor, key, status, content_type, body)
+    await conn.execute(_KEEP, actor, key, status, content_type, body, etag)
 
 
 async def release(conn: "Conn", actor: str, key: str) -> None:

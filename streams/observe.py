@@ -26,6 +26,10 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+_READS: Final = frozenset({"GET", "HEAD"})
+_ONLY_READ: Final = (405, JSON, b'{"detail":"this is only read"}')
+_ELSEWHERE: Final = (404, JSON, b'{"detail":"only /healthz, /readyz and /metrics are here"}')
 _encode = msgspec.json.Encoder().encode
 _LOOP_BEAT: Final = 0.5
 _STALLED: Final = 10.0
@@ -172,16 +176,20 @@ def probes(health: Health, other: App | None = None) -> App:
     """An ASGI app that answers the probes and hands everything else to `other`."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        is_read = scope["type"] == "http" and scope["method"] in {"GET", "HEAD"}
+        is_http = scope["type"] == "http"
+        is_read = is_http and scope["method"] in _READS
         answer = probe(health, scope["path"], _accepted(scope)) if is_read else None
+        if answer is None and is_http and not is_read and scope["path"] in PATHS:
+            answer = _ONLY_READ
         if answer is None and other is not None:
             await other(scope, receive, send)
             return
-        status, content_type, body = answer or (404, JSON, b'{"detail":"only /healthz, /readyz and /metrics are here"}')
+        status, content_type, body = answer or _ELSEWHERE
         headers = [
             (b"content-type", content_type.encode()),
             (b"content-length", str(len(body)).encode()),
             (b"cache-control", b"no-store"),
+            *([(b"allow", b"GET, HEAD")] if answer is _ONLY_READ else ()),
         ]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
@@ -49,10 +50,15 @@ class _Told(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class Retention(_Told, frozen=True, kw_only=True):
-    """How long to keep alerts that are over, runs of jobs, and incidents of the canary."""
+    """How long to keep alerts that are over, runs of jobs, notices of incidents that are over, dead letters that
+    nothing is to be done about, who did what (at least a month), and incidents of the canary.
+    """
 
     alerts: str = "30d"
     runs: str = "30d"
+    notices: str = "90d"
+    letters: str = "90d"
+    audit: str = "365d"
     canaries: str = "1h"
 
 
@@ -128,7 +134,10 @@ ARGUMENTS: Final[dict[Action, type[_Told]]] = {
     Action.WEBHOOK: Webhook,
     Action.ALERT: Raise,
 }
-_LENGTHS: Final = frozenset({"alerts", "runs", "canaries", "within", "after", "of", "timeout"})
+_LEAST_AUDIT: Final = timedelta(days=31)
+_LENGTHS: Final = frozenset({
+    "alerts", "runs", "notices", "letters", "audit", "canaries", "within", "after", "of", "timeout",
+})  # fmt: skip
 
 
 class JobRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,6 +176,8 @@ def arguments_of(action: Action, given: Mapping[str, Any]) -> Any:  # noqa: ANN4
         raise JobError("arguments", f"larger than {MAX_ARGUMENTS} bytes")
     for name in _LENGTHS & set(found.__struct_fields__):
         _length(name, getattr(found, name))
+    if isinstance(found, Retention) and duration(found.audit) < _LEAST_AUDIT:
+        raise JobError("arguments.audit", "who did what is kept for at least 31d")
     if isinstance(found, Webhook):
         _refuse_target(found.url)
     return found

@@ -81,7 +81,9 @@ class Settings:
         500, "wait for Kafka's confirmation before the gateway hands an event to RabbitMQ", unit="ms"
     )
     session_timeout: float = _setting(6.0, "a worker that is silent this long loses its partitions", unit="s")
-    database_pool: int = _setting(4, "connections to Postgres of each process", unit="connections")
+    database_pool: int = _setting(
+        4, "connections to Postgres of each process; a gateway has two more, for who signs in", unit="connections"
+    )
     statement_timeout: int = _setting(4000, "longest Postgres statement of a step", unit="ms")
     batch_interval: int = _setting(
         16,

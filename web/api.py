@@ -1,7 +1,8 @@
 """The JSON API that the page and other programs read: incidents, alerts, tables, totals, and what changes."""
 
 import uuid
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 import msgspec
 from litestar import Litestar, Request, Response, Router, get
@@ -49,7 +50,7 @@ from web.announcing import SilenceAnnouncer
 from web.audit import audit_log
 from web.beats import Beats
 from web.credentials import Credentials
-from web.database import Database
+from web.database import Database, DatabaseAwayError
 from web.explain import explain
 from web.foreign import refuse_foreign
 from web.incident_detail import IncidentDetail, detail_of, tagged
@@ -58,7 +59,7 @@ from web.openapi import openapi
 from web.page import page_routes
 from web.passwords import Passwords
 from web.picture import Painter
-from web.principal import principal
+from web.principal import AGAIN, Principal, principal
 from web.receivers import receivers
 from web.reloading import Reloader, reload
 from web.rights import check_scope, teams_of
@@ -219,10 +220,19 @@ async def totals(state: State, request: Request[Any, Any, Any]) -> Sums:
 
 @get("/api/v1/stream", summary="Server-sent events of what changes", tags=["streams"], media_type="text/event-stream")
 async def stream(state: State, request: Request[Any, Any, Any]) -> Stream:
-    """Events: hello, changed, sample, away, reset. Last-Event-ID goes on where a connection broke."""
+    """Events: hello, changed, sample, away, reset. Last-Event-ID goes on where it broke; signing out ends it."""
     live: Live = state.live
+    who = principal(request)
+    again = cast("Callable[[], Awaitable[Principal | None]] | None", request.scope.get(AGAIN))
+
+    async def may_listen() -> bool:
+        try:
+            return again is None or await again() == who
+        except DatabaseAwayError:
+            return True
+
     return Stream(
-        live.listen(request.headers.get("last-event-id", ""), principal(request).teams),
+        live.listen(request.headers.get("last-event-id", ""), who.teams, may_listen),
         media_type="text/event-stream",
         headers={**_NO_STORE, "x-accel-buffering": "no"},
     )

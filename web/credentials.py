@@ -47,10 +47,10 @@ class _Session:
 
 
 class Credentials:
-    """What is known of tokens and sessions; `run` keeps it so."""
+    """What is known of tokens and sessions; `run` keeps it so. `database` is for what concerns signing in."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self.database = database
         self._tokens: dict[bytes, _Token] = {}
         self._version: tuple[int, datetime | None] | None = None
         self._looked = self._whole = float("-inf")
@@ -84,7 +84,7 @@ class Credentials:
                 return  # somebody looked since this was asked for
             await asyncio.sleep(self._looked + _LEAST - time.monotonic())
             now = self._looked = time.monotonic()
-            async with self._database.reading() as conn:
+            async with self.database.reading() as conn:
                 version = await token_rows.version(conn)
                 if version != self._version or now - self._whole > _WHOLE:
                     self._tokens = {one.hash: _known(one) for one in await token_rows.live(conn)}
@@ -129,7 +129,7 @@ class Credentials:
         if known is not None and now - known.checked < _SESSION and known.expires_at > datetime.now(UTC):
             return known.principal
         try:
-            async with self._database.reading() as conn:
+            async with self.database.reading() as conn:
                 holder = await user_rows.holder_of(conn, hashed)
         except DatabaseAwayError:
             if known is None or now - known.checked > _SESSION_AWAY or known.expires_at <= datetime.now(UTC):
@@ -151,7 +151,7 @@ class Credentials:
 
     async def _keep_house(self) -> None:
         used, self._used = self._used, {}
-        async with self._database.writing() as conn:
+        async with self.database.writing() as conn:
             if used:
                 await token_rows.used(conn, used.items())
             await user_rows.forget_sessions(conn)

@@ -45,10 +45,11 @@ class UnkeptTextError(Exception):
 
 
 class Database:
-    """A small pool of connections that only read, outside of `writing`."""
+    """A small pool of connections that only read, outside of `writing`; `size` of them, or as many as is set."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, size: int | None = None) -> None:
         self._settings = settings
+        self._size = size or settings.database_pool
         self._pool: Pool[Record] | None = None
 
     async def open(self) -> None:
@@ -57,7 +58,7 @@ class Database:
         self._pool = await asyncpg.create_pool(
             self._settings.database_url,
             min_size=0,
-            max_size=self._settings.database_pool,
+            max_size=self._size,
             timeout=_CONNECT_TIMEOUT,
             command_timeout=timeout / 1000 + 1,
             init=_with_json,

@@ -26,6 +26,7 @@ from web.audit import Audit, audited
 from web.configuration import Announcer, read_rules
 from web.credentials import Credentials
 from web.database import Database
+from web.foreign import known_host
 from web.guard import Guard
 from web.idempotency import idempotent
 from web.ingest import ROUTES, ingest_app
@@ -37,6 +38,7 @@ from web.traces import followed
 
 _CHECK: Final = 0.9
 _GRACE: Final = 5
+_DOORS: Final = 2
 PROBES: Final = {"/-/healthy": "/healthz", "/-/ready": "/readyz"}
 
 log = structlog.get_logger(__name__)
@@ -61,21 +63,22 @@ async def run(settings: Settings) -> None:
 @contextlib.asynccontextmanager
 async def serving(settings: Settings) -> AsyncIterator[str]:
     """The whole gateway inside the block; gives its address, with the port that was taken."""
-    rules = read_rules(settings)
+    rules, health = read_rules(settings), Health("gateway")
     loaded()
-    health = Health("gateway")
     redis = connect(settings.redis_url, socket_timeout=2, socket_connect_timeout=2)
-    database = Database(settings)
-    credentials, audit = Credentials(database), Audit(database)
-    live = Live(database, health)
+    # Searches may take all of `database`; who asks is known, and written down, all the same.
+    database, doors = Database(settings), Database(settings, _DOORS)
+    credentials, audit = Credentials(doors), Audit(doors)
+    live = Live(doors, health)
     async with contextlib.AsyncExitStack() as stack:
         if (mine := tracer()) is not None:
             stack.enter_context(mine.instrumented())
         listener = listen(settings.http_host, settings.http_port)
         stack.callback(listener.close)
         stack.push_async_callback(redis.aclose)
-        await database.open()
-        stack.push_async_callback(database.close)
+        for pool in (database, doors):
+            await pool.open()
+            stack.push_async_callback(pool.close)
         producer, fallback = EventProducer(settings), Fallback(settings)
         for link in (producer, fallback):
             await link.start()
@@ -89,33 +92,21 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         reads = api.build(
             settings, database, live, TableViews(redis, settings), announcer, reloader, sender, credentials
         )  # fmt: skip
-        acting = audited(idempotent(followed(cast("App", reads)), database, settings.max_message_bytes), audit)
+        acting = audited(idempotent(followed(cast("App", reads)), doors, settings.max_message_bytes), audit)
         app = composed(health, ingest_app(settings, producer, fallback, capacity), acting)
         if settings.signing_in:
             app = Guard(settings, credentials, audit, app)
             await reads.state.passwords.warm()
             await stack.enter_async_context(_kept_going(credentials.run))
-        config = uvicorn.Config(
-            app,
-            loop="none",
-            http="httptools",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=bool(settings.trusted_proxies),
-            forwarded_allow_ips=settings.trusted_proxies or None,
-            backlog=2048,
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=_GRACE,
-        )
-        server = Server(config)
+        else:
+            app = known_host(settings, app)
         await stack.enter_async_context(watched(health))
         checking = partial(_check, settings, health, producer, fallback, redis)
-        measuring = Measures(settings, database, health).run
-        for job in (live.run, audit.run, capacity.run, rules_announcer.run, announcer.run, checking, measuring):
+        measures = Measures(settings, database, health)
+        for job in (live.run, audit.run, capacity.run, rules_announcer.run, announcer.run, checking, measures.run):
             await stack.enter_async_context(_kept_going(job))
         stack.enter_context(_on_hangup(reloader))
+        server = _server(settings, app)
         server_task = asyncio.create_task(server.serve(sockets=[listener]))
         health.any_of("kafka", "rabbitmq")
         health.phase(Phase.RUNNING)
@@ -126,6 +117,24 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
             live.close()
             server.should_exit = True
             await server_task
+
+
+def _server(settings: Settings, app: App) -> Server:
+    config = uvicorn.Config(
+        app,
+        loop="none",
+        http="httptools",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies or None,
+        backlog=2048,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=_GRACE,
+    )
+    return Server(config)
 
 
 def composed(health: Health, ingest: App, reads: App) -> App:

@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from typing import Final
@@ -25,10 +26,10 @@ from streams.settings import Settings
 from web.audit import Audit, address_of
 from web.credentials import Credentials
 from web.database import DatabaseAwayError
-from web.http_body import headers_of
+from web.http_body import headers_of, is_drained
 from web.ingest import ROUTES as INGEST
 from web.page import OPEN_FILES
-from web.principal import KEY, Principal, Role, Scope
+from web.principal import AGAIN, KEY, Principal, Role, Scope
 from web.problems import MEDIA_TYPE, RETRY_AFTER, Problem
 
 PROBES: Final = frozenset({"/healthz", "/readyz", "/-/healthy", "/-/ready"})
@@ -99,13 +100,22 @@ class Guard:
             return
         try:
             scope[KEY] = await self._who(scope)
+            scope[AGAIN] = partial(self._again, scope)
         except RefusedError as error:
             metrics.auth_refused.labels(error.reason).inc()
-            await _refuse(scope, send, error)
+            await _refuse(scope, receive, send, error)
         except DatabaseAwayError as error:
-            await _refuse(scope, send, RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, str(error), "away"))
+            await _refuse(scope, receive, send, RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, str(error), "away"))
         else:
             await self._app(scope, receive, send)
+
+    async def _again(self, scope: Connection) -> Principal | None:
+        """Whoever the credential of a request is of by now; None once it is over."""
+        headers = headers_of(scope)
+        said = headers.get(b"authorization", b"").decode("latin-1")
+        if said:
+            return self._credentials.of_token(said.partition(" ")[2].strip())
+        return await self._credentials.of_session(session_of(scope, headers))
 
     async def _who(self, scope: Connection) -> Principal:
         """Whoever asks, checked as far as the plain routes need it.
@@ -210,7 +220,7 @@ def session_of(scope: Connection, headers: Mapping[bytes, bytes]) -> str:
     return found.value if found is not None and len(found.value) <= MOST_TOKEN else ""
 
 
-async def _refuse(scope: Connection, send: Send, error: RefusedError) -> None:
+async def _refuse(scope: Connection, receive: Receive, send: Send, error: RefusedError) -> None:
     """A problem; a text where Alertmanager's clients listen; and a browser that opens the page may sign in."""
     status, path = error.status, scope["path"]
     headers = headers_of(scope)
@@ -229,8 +239,8 @@ async def _refuse(scope: Connection, send: Send, error: RefusedError) -> None:
     else:
         kind, body = MEDIA_TYPE, msgspec.json.encode(Problem(title=status.phrase, status=status, detail=str(error)))
     extra += [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
-    if scope["method"] == "POST":
-        extra.append((b"connection", b"close"))  # the body is not read
+    if not await is_drained(receive):
+        extra.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": int(status), "headers": extra})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 

@@ -1,5 +1,6 @@
 """Reads a request's body within bounds: its size, unpacked too, and what all requests together may hold."""
 
+import asyncio
 import contextlib
 import zlib
 from collections.abc import AsyncIterator
@@ -11,6 +12,8 @@ from streams.observe import Receive, Scope
 
 MAX_HELD: Final = 64 * 1024 * 1024
 _GZIP: Final = 31
+_DRAINED: Final = 64 << 10
+_DRAINED_WITHIN: Final = 1.0
 _JSON_TYPES: Final = (b"application/json", b"text/json")
 
 
@@ -26,6 +29,23 @@ class BodyError(Exception):
 def headers_of(scope: Scope) -> dict[bytes, bytes]:
     """The request's headers; of a repeated one the last."""
     return dict(scope["headers"])
+
+
+async def is_drained(receive: Receive) -> bool:
+    """Whether a body that nobody wants is read to its end, within bounds: a connection that is closed before may be
+    reset, and its answer lost.
+    """
+    left = _DRAINED
+    try:
+        async with asyncio.timeout(_DRAINED_WITHIN):
+            while left >= 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return True
+    except TimeoutError:
+        pass
+    return False
 
 
 class BodyReader:

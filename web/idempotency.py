@@ -73,13 +73,15 @@ class _Answer:
         self._is_settled = False
         self._held: list[MutableMapping[str, Any]] = []
         self.status = 0
-        self.content_type = ""
+        self.content_type = self.etag = ""
         self.body = b""
 
     async def __call__(self, message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            self.content_type = dict(message["headers"]).get(b"content-type", b"").decode("latin-1")
+            headers = dict(message["headers"])
+            self.content_type = headers.get(b"content-type", b"").decode("latin-1")
+            self.etag = headers.get(b"etag", b"").decode("latin-1")
         elif len(self.body) <= _MOST_KEPT:
             self.body += message.get("body", b"")
         self._held.append(message)
@@ -114,7 +116,7 @@ async def _settle(database: Database, actor: str, key: str, answer: _Answer, pat
                 said = Problem(title="Conflict", status=409, detail="Idempotency-Key: used; secrets are shown once")
                 await answer_rows.keep(conn, actor, key, 409, MEDIA_TYPE, msgspec.json.encode(said))
             else:
-                await answer_rows.keep(conn, actor, key, answer.status, answer.content_type, answer.body)
+                await answer_rows.keep(conn, actor, key, answer.status, answer.content_type, answer.body, answer.etag)
     except DatabaseAwayError as error:
         log.warning("answer_not_kept", path=path, reason=str(error))
 
@@ -125,7 +127,8 @@ async def _repeat(send: Send, kept: KeptAnswer, request: bytes) -> None:
     elif kept.status is None:
         await _refuse(send, HTTPStatus.CONFLICT, "Idempotency-Key: the first request under it is under way")
     else:
-        await _respond(send, kept.status, kept.content_type, kept.body, (b"idempotent-replayed", b"true"))
+        tag = [(b"etag", kept.etag.encode("latin-1"))] if kept.etag else []
+        await _respond(send, kept.status, kept.content_type, kept.body, (b"idempotent-replayed", b"true"), *tag)
 
 
 def _key_of(scope: Scope) -> str:
@@ -175,10 +178,10 @@ async def _refuse(send: Send, status: HTTPStatus, detail: str) -> None:
     await _respond(send, status, MEDIA_TYPE, body, (b"retry-after", RETRY_AFTER.encode()))
 
 
-async def _respond(send: Send, status: int, content_type: str, body: bytes, more: tuple[bytes, bytes]) -> None:
+async def _respond(send: Send, status: int, content_type: str, body: bytes, *more: tuple[bytes, bytes]) -> None:
     headers = [
         (b"content-type", content_type.encode()), (b"content-length", str(len(body)).encode()),
-        (b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"), more,
+        (b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"), *more,
     ]  # fmt: skip
     await send({"type": "http.response.start", "status": int(status), "headers": headers})
     await send({"type": "http.response.body", "body": body})

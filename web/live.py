@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -22,6 +22,8 @@ from web.problems import PartAwayError
 _INTERVAL: Final = 1.0
 _SILENT: Final = "Postgres does not answer"
 _HEARTBEAT: Final = 10.0
+_ASKED_AGAIN: Final = 3.0
+"""Seconds after which a listener's credential is looked at again."""
 _RING: Final = 15 * 60
 # A rate is over this many seconds: steps commit in batches, so single seconds would jump.
 _SMOOTHED: Final = 3
@@ -146,8 +148,12 @@ class Live:
             return None
         return await incidents_by_id(conn, fresh) if fresh else []
 
-    async def listen(self, last_event_id: str, teams: Teams = None) -> AsyncIterator[bytes]:
-        """Server-sent events for one client of these teams, from where it was; ends when it is too slow or we stop.
+    async def listen(
+        self, last_event_id: str, teams: Teams = None, may_listen: Callable[[], Awaitable[bool]] | None = None
+    ) -> AsyncIterator[bytes]:
+        """Server-sent events for one client of these teams, from where it was.
+
+        They end when it is too slow, when it may listen no more (asked every few seconds), or when we stop.
 
         Raises:
             PartAwayError: too many listen already.
@@ -161,15 +167,25 @@ class Live:
             yield b"retry: 2000\n\n" + event("hello", self._hello(teams))
             if last_event_id:
                 yield await self._resumed(last_event_id, teams)
+            asked = said = time.monotonic()
             while True:
                 try:
-                    async with asyncio.timeout(_HEARTBEAT):
+                    async with asyncio.timeout(_ASKED_AGAIN):
                         message = await queue.get()
                 except TimeoutError:
-                    message = b": still here\n\n"
+                    message = b""
+                now = time.monotonic()
+                if now - asked >= _ASKED_AGAIN:
+                    if may_listen is not None and not await may_listen():
+                        return
+                    asked = now
                 if message is None:
                     return
-                yield message
+                if not message and now - said >= _HEARTBEAT:
+                    message = b": still here\n\n"
+                if message:
+                    said = now
+                    yield message
         finally:
             self._queues.pop(queue, None)
             metrics.live_clients.set(len(self._queues))

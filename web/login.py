@@ -17,7 +17,6 @@ from streams.observe import Scope as Connection
 from streams.settings import Settings
 from web.audit import address_of, note
 from web.credentials import Credentials
-from web.database import Database
 from web.guard import cookie_name, session_of
 from web.http_body import headers_of
 from web.login_rate import WINDOW, keys_of, wait_of
@@ -72,7 +71,8 @@ async def sign_in(state: State, request: AnyRequest, data: JSONBody[Login]) -> R
     """Sets the session's cookie. After some failures the next try of this account or address must wait (429)."""
     settings: Settings = state.settings
     passwords: Passwords = state.passwords
-    database: Database = state.database
+    credentials: Credentials = state.credentials
+    database = credentials.database
     name, address, now = data.name.strip().lower(), address_of(cast("Connection", request.scope)), datetime.now(UTC)
     note(request, actor=name[:_SHOWN] or "nobody")
     keys = keys_of(name, address)
@@ -94,7 +94,6 @@ async def sign_in(state: State, request: AnyRequest, data: JSONBody[Login]) -> R
             conn, digest(secret), name, address=address, agent=request.headers.get("user-agent", "")[:200],
             expires_at=now + timedelta(hours=settings.session_hours),
         )  # fmt: skip
-    credentials: Credentials = state.credentials
     who = await credentials.of_session(secret)
     if who is None:
         raise HTTPException("The user was disabled meanwhile", status_code=HTTPStatus.UNAUTHORIZED)
@@ -122,7 +121,8 @@ async def change_password(state: State, request: AnyRequest, data: JSONBody[NewP
     refused = refusal_of(data.new_password)
     if refused:
         raise FieldProblemError("new_password", refused)
-    database: Database = state.database
+    credentials: Credentials = state.credentials
+    database = credentials.database
     passwords: Passwords = state.passwords
     async with database.reading() as conn:
         kept = await user_rows.password_of(conn, who.name)
@@ -131,7 +131,6 @@ async def change_password(state: State, request: AnyRequest, data: JSONBody[NewP
     fresh = await passwords.kept(data.new_password)
     async with database.writing() as conn:
         await user_rows.set_password(conn, who.name, fresh, kept=digest(secret))
-    credentials: Credentials = state.credentials
     credentials.forget_sessions()
     settings: Settings = state.settings
     return _shown(who, settings, secret)
@@ -141,8 +140,8 @@ ROUTES: Final = (session, sign_in, sign_out, change_password)
 
 
 async def _ended(state: State, secret: str) -> None:
-    database: Database = state.database
     credentials: Credentials = state.credentials
+    database = credentials.database
     async with database.writing() as conn:
         await user_rows.close_session(conn, digest(secret))
     credentials.forget_sessions()

@@ -39,6 +39,8 @@ def _described(app: Litestar) -> dict[str, Any]:
         for method, operation in operations.items():
             operation["responses"] = _true_responses(path, method, operation, other_ref)
             operation["security"] = rights.security_of(needs[method, path])
+            for parameter in operation.get("parameters", []):
+                parameter["schema"] = _never_null(parameter["schema"])
             if more := rights.headers_of(method, path):
                 operation["parameters"] = [*operation.get("parameters", []), *more]
     paths.update({path: {"get": _probe(path)} for path in PROBES})
@@ -83,6 +85,17 @@ def _true_responses(path: str, method: str, operation: dict[str, Any], problem: 
     if path.startswith(_ALERTMANAGER):
         return {**good, **_texts(*sorted({*wrong, "404", "422"}))}
     return {**good, **_refusals(problem, *sorted(set(wrong)))}
+
+
+def _never_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A parameter's schema without null: what is left out is not there, and the word null is a word."""
+    if isinstance(schema.get("type"), list):
+        [kind] = [one for one in schema["type"] if one != "null"]
+        return {**schema, "type": kind, "enum": [one for one in schema["enum"] if one is not None]}
+    kinds = [kind for kind in schema.get("oneOf", []) if kind != {"type": "null"}]
+    if len(kinds) != 1:
+        return schema
+    return {**{name: value for name, value in schema.items() if name != "oneOf"}, **kinds[0]}
 
 
 def _probe(path: str) -> dict[str, Any]:

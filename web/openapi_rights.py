@@ -55,7 +55,7 @@ def security_of(scope: Scope | None) -> list[dict[str, list[str]]]:
 
 def headers_of(method: str, path: str) -> list[dict[str, Any]]:
     """Header parameters that the plumbing understands for an operation."""
-    if method == "patch":
+    if method in {"patch", "put"}:
         return [_MATCH]
     is_plain = method == "post" and path.startswith("/api/v1/") and not path.startswith("/api/v1/session")
     return [_KEY] if is_plain else []
@@ -66,7 +66,7 @@ def refusals(method: str) -> list[str]:
     found = ["401", "403", "429"]
     if method != "get":
         found += ["409", "413", "415"]
-    if method == "patch":
+    if method in {"patch", "put"}:
         found.append("412")
     if method == "post":
         found.append("422")

@@ -10,11 +10,13 @@ from litestar.connection import ASGIConnection
 
 from streams.credentials import Role, Scope
 
-__all__ = ["KEY", "NEEDS", "Principal", "Role", "Scope", "anonymous", "principal"]
+__all__ = ["AGAIN", "KEY", "NEEDS", "Principal", "Role", "Scope", "anonymous", "principal"]
 
 NEEDS: Final = "needs"
 """A route's option that names the scope it needs; without it reading needs `read` and anything else `act`."""
 KEY: Final = "incidents.principal"
+AGAIN: Final = "incidents.again"
+"""Where the request's scope holds what tells who its credential is of by now; absent where nobody signs in."""
 ACTOR_HEADER: Final = "x-incidents-actor"
 _ANONYMOUS: Final = "anonymous"
 _MAX_NAME: Final = 200

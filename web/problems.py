@@ -104,10 +104,12 @@ def on_depth(_request: AnyRequest, _error: RecursionError) -> Response[Problem]:
 
 
 def on_http(_request: AnyRequest, error: HTTPException) -> Response[Problem]:
-    """What Litestar itself refuses: unknown paths, wrong methods."""
+    """What Litestar itself refuses: unknown paths, wrong methods; with its headers, such as Allow."""
     title = HTTPStatus(error.status_code).phrase
     detail = "" if error.detail == title else error.detail
-    return respond(Problem(title=title, status=error.status_code, detail=detail))
+    answer = respond(Problem(title=title, status=error.status_code, detail=detail))
+    answer.headers.update(error.headers or {})
+    return answer
 
 
 def on_away(_request: AnyRequest, error: DatabaseAwayError | PartAwayError) -> Response[Problem]:

@@ -1,6 +1,7 @@
 """Silences stored, edited and ended: decided by the rules, written with who did it, placed in the directory."""
 
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -90,8 +91,17 @@ class SilenceStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def store(self, draft: Draft, actor: str, silence_id: uuid.UUID | None, now: datetime) -> StoredSilence:
+    async def store(
+        self,
+        draft: Draft,
+        actor: str,
+        silence_id: uuid.UUID | None,
+        now: datetime,
+        check: Callable[[StoredSilence], None] | None = None,
+    ) -> StoredSilence:
         """Keep a new silence, or what becomes of the one named; it may have another id afterwards.
+
+        `check` is shown the one named before it is changed, and may refuse by raising.
 
         Raises:
             SilenceError: it cannot be; names the field.
@@ -105,6 +115,8 @@ class SilenceStore:
             known = await silence_rows.by_id(conn, silence_id) if silence_id is not None else None
             if silence_id is not None and known is None:
                 raise UnknownSilenceError(str(silence_id))
+            if known is not None and check is not None:
+                check(known)
             old = known.silence if known is not None else None
             edited = rules.edit(old, wanted, new_id=str(uuid.uuid4()), now=now)
             if edited.replaced is not None and known is not None:

@@ -2,11 +2,12 @@
 
 import uuid
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from http import HTTPStatus
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from litestar import Request, get, post, put
-from litestar.datastructures import State
+from litestar import Request, Response, get, post, put
+from litestar.datastructures import ResponseHeader, State
 from litestar.exceptions import NotFoundException, PermissionDeniedException
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
@@ -18,6 +19,7 @@ from sinks.silence_rows import AuditEntry, Recurrence, StoredSilence
 from streams.rules_matchers import Matcher, MatcherError, checked
 from web.announcing import SilenceAnnouncer
 from web.database import Database
+from web.etags import check_match, tag_of
 from web.principal import Principal, principal
 from web.problems import FieldProblemError
 from web.rights import team_for, teams_of
@@ -26,6 +28,7 @@ from web.silence_store import Draft, SilenceStore, UnknownSilenceError, moment, 
 
 MAX_LISTED = 10_000
 _LONGEST_REMINDER = 366 * 86_400
+_TAGGED: Final = [ResponseHeader(name="etag", description="What If-Match of a change names", documentation_only=True)]
 
 Asked = Request[Any, Any, Any]
 Words = Annotated[str, msgspec.Meta(max_length=4000)]
@@ -110,6 +113,11 @@ def view_of(stored: StoredSilence, now: datetime) -> SilenceView:
     )
 
 
+def tagged(stored: StoredSilence, now: datetime, status: int = HTTPStatus.OK) -> Response[SilenceView]:
+    """The answer that shows a silence, with its place in the directory to edit it by."""
+    return Response(view_of(stored, now), status_code=status, headers={"etag": tag_of(stored.silence.sequence)})
+
+
 @get("/api/v1/silences", summary="Silences", tags=["silences"])
 async def silences(
     state: State,
@@ -127,10 +135,10 @@ async def silences(
     return [view for view in views if not wanted or view.state in wanted][:limit]
 
 
-@get("/api/v1/silences/{silence_id:uuid}", summary="One silence", tags=["silences"])
-async def silence(state: State, request: Asked, silence_id: FromPath[uuid.UUID]) -> SilenceView:
-    """Whatever its state."""
-    return view_of(await stored_silence(state, principal(request), silence_id), datetime.now(UTC))
+@get("/api/v1/silences/{silence_id:uuid}", summary="One silence", tags=["silences"], response_headers=_TAGGED)
+async def silence(state: State, request: Asked, silence_id: FromPath[uuid.UUID]) -> Response[SilenceView]:
+    """Whatever its state; with the ETag for a change."""
+    return tagged(await stored_silence(state, principal(request), silence_id), datetime.now(UTC))
 
 
 @get("/api/v1/silences/{silence_id:uuid}/audit", summary="Who changed a silence", tags=["silences"])
@@ -142,20 +150,19 @@ async def silence_audit(state: State, request: Asked, silence_id: FromPath[uuid.
         return await silence_rows.story(conn, silence_id)
 
 
-@post("/api/v1/silences", summary="Create a silence", tags=["silences"], status_code=201)
-async def create_silence(state: State, request: Asked, data: JSONBody[SilenceBody]) -> SilenceView:
+@post("/api/v1/silences", summary="Create a silence", tags=["silences"], status_code=201, response_headers=_TAGGED)
+async def create_silence(state: State, request: Asked, data: JSONBody[SilenceBody]) -> Response[SilenceView]:
     """It is on once this answers, and in every worker's view within a second."""
-    return await _store(state, principal(request), data, None)
+    return await _store(state, request, data, None)
 
 
-@put("/api/v1/silences/{silence_id:uuid}", summary="Edit a silence", tags=["silences"])
+@put("/api/v1/silences/{silence_id:uuid}", summary="Edit a silence", tags=["silences"], response_headers=_TAGGED)
 async def edit_silence(
     state: State, request: Asked, silence_id: FromPath[uuid.UUID], data: JSONBody[SilenceBody]
-) -> SilenceView:
+) -> Response[SilenceView]:
     """Another end or comment keeps the id; other matchers, or another past, end it and make a new one."""
-    who = principal(request)
-    await changeable(state, who, silence_id)
-    return await _store(state, who, data, silence_id)
+    await changeable(state, principal(request), silence_id)
+    return await _store(state, request, data, silence_id)
 
 
 @post("/api/v1/silences/{silence_id:uuid}/expire", summary="End a silence now", tags=["silences"], status_code=200)
@@ -244,17 +251,23 @@ async def stored_silence(state: State, who: Principal, silence_id: uuid.UUID) ->
     return found
 
 
-async def _store(state: State, who: Principal, body: SilenceBody, silence_id: uuid.UUID | None) -> SilenceView:
-    now = datetime.now(UTC)
+async def _store(
+    state: State, request: Asked, body: SilenceBody, silence_id: uuid.UUID | None
+) -> Response[SilenceView]:
+    now, who = datetime.now(UTC), principal(request)
+
+    def check(known: StoredSilence) -> None:
+        check_match(request, known.silence.sequence)
+
     try:
         actor = author(who, body.created_by)
-        stored = await store_of(state).store(_draft(who, body, now), actor, silence_id, now)
+        stored = await store_of(state).store(_draft(who, body, now), actor, silence_id, now, check)
     except SilenceError as error:
         raise FieldProblemError(error.field, error.reason) from error
     except UnknownSilenceError as error:
         raise NotFoundException("No silence has this id") from error
     announce(state)
-    return view_of(stored, now)
+    return tagged(stored, now, HTTPStatus.CREATED if silence_id is None else HTTPStatus.OK)
 
 
 def _draft(who: Principal, body: SilenceBody, now: datetime) -> Draft:

@@ -238,3 +238,45 @@ async def test_a_canary_whose_worker_died_is_found_by_the_next_attempt(
     assert [alert.firing for alert in kafka.alerts] == [True, False]
     await dead.stop()
     await http.close()
+
+
+async def test_retention_forgets_notices_letters_and_deeds_and_nothing_that_may_be_needed(
+    conn: "Conn", pool: Pool, worker: Jobs
+) -> None:
+    long_ago, lately = NOW - timedelta(days=400), NOW - timedelta(days=20)
+    over = await add_incident(conn, "over", status="resolved", created_at=long_ago, resolved_at=long_ago)
+    still = await add_incident(conn, "open", created_at=long_ago)
+    ended = {"state": "sent", "finished_at": long_ago, "told_group": True}
+    await add_task(conn, over, 1, **ended)
+    await add_task(conn, over, 2, **{**ended, "finished_at": lately})
+    await add_task(conn, over, 3, **{**ended, "told_group": False})
+    await add_task(conn, still, 1, **ended)
+    for number, (state, at) in enumerate((("waiting", long_ago), ("dropped", long_ago), ("replayed", lately))):
+        await conn.execute(
+            """INSERT INTO dead_letters
+                (event_id, team, source, field, reason, body, content_type, via, received_at, state, changed_at)
+            VALUES ($1, 'default', 's', 'f', 'r', '', 'x', 'http', $2, $3, $2)""",
+            f"letter {number}", at, state,
+        )  # fmt: skip
+    for at in (long_ago, lately):
+        await conn.execute(
+            """INSERT INTO audit_log (at, actor, actor_kind, address, action, object, outcome)
+            VALUES ($1, 'ada', 'user', '', 'POST', '/', 'done')""",
+            at,
+        )
+        await conn.execute(
+            """INSERT INTO actions (id, incident_id, group_key, team, actor, action, outcome, asked_at, decided_at)
+            VALUES ($1, $2, 'g', 'default', 'ada', 'comment', 'done', $3, $3)""",
+            uuid.uuid4(), over, at,
+        )  # fmt: skip
+    found = result(await done(pool, worker, "retention"))
+    assert (found["notices"], found["letters"], found["deeds"]) == (1, 1, 1)
+    left = {table: await pool.fetchval(f"SELECT count(*) FROM {table}") for table in (
+        "notification_tasks", "notices", "dead_letters", "audit_log", "actions", "incidents",
+    )}  # fmt: skip
+    assert left == {
+        "notification_tasks": 3, "notices": 3, "dead_letters": 2, "audit_log": 1, "actions": 1, "incidents": 2,
+    }  # fmt: skip
+    for table in ("audit_log", "actions"):
+        with pytest.raises(asyncpg.RaiseError, match="keeps its rows"):
+            await pool.execute(f"DELETE FROM {table}")

@@ -76,6 +76,7 @@ def test_what_is_wrong_is_named_by_its_field(line: str, field: str) -> None:
         (Action.WEBHOOK, {"url": "http://169.254.169.254/x"}, "arguments.url"),
         (Action.WEBHOOK, {"url": "http://["}, "arguments.url"),
         (Action.STALE, {"after": "0"}, "arguments.after"),
+        (Action.RETENTION, {"audit": "30d"}, "arguments.audit"),
         (Action.EXPORT, {"what": "secrets"}, "arguments"),
         (Action.ALERT, {"summary": "x" * 20_000}, "arguments"),
         (Action.CANARY, {"within": 5}, "arguments"),

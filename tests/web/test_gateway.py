@@ -4,6 +4,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import pytest
 from embedded.postgres import Postgres
 from streams.settings import Settings
 from tests.web.rows import add_incident
+from web.gateway import serving
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -66,6 +68,32 @@ async def test_it_answers_honestly_while_postgres_is_away_and_comes_back_by_itse
     await until(is_up)
     titles = [item["title"] for item in (await client.get("/api/v1/incidents")).json()["items"]]
     assert titles == ["Before"]
+
+
+async def test_who_calls_an_open_gateway_by_a_name_that_is_not_its_own_is_refused(
+    settings: Settings, conn: object
+) -> None:
+    def calling(host: str) -> dict[str, str]:
+        return {"host": host}
+
+    async with (
+        serving(replace(settings, external_url="https://incidents.example.org/x")) as url,
+        httpx.AsyncClient(base_url=url, timeout=10) as client,
+    ):
+        for host in (
+            "evil.example",
+            "evil.example:8080",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+            "",
+            "[::",
+        ):
+            for path in ("/", "/api/v1/session", "/metrics", "/static/page.css"):
+                assert (await client.get(path, headers=calling(host))).status_code == 403, host
+            posted = await client.post("/api/v1/alerts", json={}, headers=calling(host))
+            assert (posted.status_code, "EXTERNAL_URL" in posted.text) == (403, True)
+        for host in ("localhost", "LOCALHOST:1", "127.0.0.1:9", "[::1]:80", "incidents.example.org", "a.localhost"):
+            assert (await client.get("/api/v1/session", headers=calling(host))).status_code == 200, host
 
 
 async def test_a_stream_that_its_client_left_is_let_go(client: httpx.AsyncClient) -> None:

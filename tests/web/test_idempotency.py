@@ -33,6 +33,7 @@ async def test_a_repeat_has_the_first_answer_and_no_effect(client: httpx.AsyncCl
     again = await client.post(URL, json=BODY, headers=key)
     assert (first.status_code, again.status_code, again.json()) == (201, 201, first.json())
     assert again.headers["idempotent-replayed"] == "true"
+    assert again.headers["etag"] == first.headers["etag"]
     assert len((await client.get(URL)).json()) == 1
     other = await client.post(URL, json={**BODY, "comment": "else"}, headers=key)
     assert (other.status_code, "Idempotency-Key" in other.json()["detail"]) == (422, True)

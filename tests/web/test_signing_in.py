@@ -1,6 +1,7 @@
 """Nothing but health is open without a credential; who has one is known, until it ends; and guessing is slow."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -301,3 +302,48 @@ async def test_intake_and_metrics_are_open_where_the_settings_say_so(settings: S
         read = bearer(await add_token(conn, "t", "read"))
         assert (await client.post("/api/v2/alerts", json=[], headers=read)).status_code == 403
         assert (await client.post("/api/v2/alerts", json=[], headers=bearer("inc_wrong"))).status_code == 401
+
+
+async def test_what_is_listened_to_ends_with_its_credential(
+    url: str, conn: "Conn", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("web.live._ASKED_AGAIN", 0.2)
+    await add_user(conn, "root", "admin")
+    await add_user(conn, "ada")
+    token = await add_token(conn, "t", "read")
+    async with clients(url, "root", "ada", "ada") as (root, ada, bob), AsyncExitStack() as stack:
+        program = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=30))
+        asked: list[tuple[httpx.AsyncClient, dict[str, str]]] = [(ada, {}), (bob, {}), (program, bearer(token))]
+        streams = []
+        for one, said in asked:
+            answer = await stack.enter_async_context(one.stream("GET", "/api/v1/stream", headers=said))
+            lines = answer.aiter_lines()
+            assert (await anext(lines)).startswith("retry")
+            streams.append(lines)
+        assert (await ada.delete("/api/v1/session")).status_code == 200
+        [known] = (await root.get("/api/v1/tokens")).json()
+        assert (await root.delete(f"/api/v1/tokens/{known['id']}")).status_code == 200
+        async with asyncio.timeout(60):
+            for lines in (streams[0], streams[2]):
+                async for _ in lines:
+                    pass
+            while not (await anext(streams[1])).startswith("event: sample"):
+                pass
+            assert (await root.patch("/api/v1/users/ada", json={"teams": ["chat"]})).status_code == 200
+            async for _ in streams[1]:
+                pass
+
+
+async def test_searches_that_take_all_they_can_keep_nobody_from_signing_in(
+    url: str, client: httpx.AsyncClient, conn: "Conn"
+) -> None:
+    await add_user(conn, "ada")
+    await sign_in(client, "ada")
+    async with httpx.AsyncClient(base_url=url, timeout=60) as other, conn.transaction():
+        await conn.execute("LOCK TABLE timeline")
+        path = f"{LIST}/{uuid.uuid4()}/timeline"
+        slow = [asyncio.create_task(client.get(path)) for _ in range(12)]
+        for one in slow[:1]:
+            await asyncio.wait({one}, timeout=1)
+        assert (await sign_in(other, "ada")).status_code == 200
+        assert {(await one).status_code for one in slow} == {503}

@@ -65,6 +65,18 @@ async def test_extending_keeps_the_id_and_other_matchers_make_a_new_one(client: 
     assert story[2]["after"]["ends_at"] < story[2]["before"]["ends_at"]
 
 
+async def test_an_edit_of_what_has_changed_meanwhile_is_refused(client: httpx.AsyncClient) -> None:
+    made = await created(client)
+    url = f"{URL}/{made['id']}"
+    seen = {"if-match": (await client.get(url)).headers["etag"]}
+    changed = await client.put(url, json=body(comment="mine"), headers=seen)
+    assert (changed.status_code, changed.headers["etag"] != seen["if-match"]) == (200, True)
+    assert (await client.put(url, json=body(comment="theirs"), headers=seen)).status_code == 412
+    assert (await client.get(url)).json()["comment"] == "mine"
+    again = await client.put(url, json=body(comment="theirs"), headers={"if-match": changed.headers["etag"]})
+    assert (again.status_code, again.json()["comment"]) == (200, "theirs")
+
+
 async def test_expiring_twice_is_once(client: httpx.AsyncClient) -> None:
     made = await created(client)
     first = await client.post(f"{URL}/{made['id']}/expire", params={"by": "eve"})
