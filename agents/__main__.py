@@ -76,9 +76,11 @@ def _run(job: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - whatever the j
 
 
 def _role(name: str, run: Callable[[Settings], Awaitable[None]]) -> None:
-    from streams.tracing import tracing  # noqa: PLC0415 - commands that ask the gateway are not traced
+    from streams.garbage import collect_seldom  # noqa: PLC0415 - commands that ask the gateway end before it matters
+    from streams.tracing import tracing  # noqa: PLC0415 - likewise
 
     async def job(settings: Settings) -> None:
+        collect_seldom()
         with tracing(settings, name):
             await run(settings)
 

@@ -1,7 +1,6 @@
 """The worker role: puts stores, agents and timers together and runs them in one Faust app."""
 
 import asyncio
-import gc
 import signal
 import sys
 import time
@@ -43,8 +42,6 @@ from streams.topics import ALERTS, INPUTS, topic_name
 from streams.transport import gathered, settled
 
 SWITCH_SECONDS: Final = 0.0005
-GARBAGE_AFTER: Final = 10_000
-"""Objects that are left over before the youngest are looked through: more of them are a longer pause."""
 JOIN_SECONDS: Final = 5.0
 STALL_SECONDS: Final = 15.0
 REBALANCE_SECONDS: Final = 30.0
@@ -389,9 +386,6 @@ async def run(settings: Settings) -> None:
     configure(settings, "worker")
     # Faust fetches in a second thread: at Python's 5 ms each answer to a step would wait that long for the interpreter.
     sys.setswitchinterval(SWITCH_SECONDS)
-    # Records come and go by the thousand and hold no cycles: looking for some that often only costs pauses.
-    gc.freeze()
-    gc.set_threshold(GARBAGE_AFTER, 20, 50)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -16,9 +16,9 @@ import msgspec
 
 from agents.loading import Loader
 from agents.step import Partition
-from agents.worker import GARBAGE_AFTER
 from loadtests.live_state import APPLIED, LOG_ID
 from sinks import postgres
+from streams.garbage import collect_seldom
 from streams.redis_link import connect
 from streams.redis_tables import TableSet
 from streams.settings import Settings
@@ -52,8 +52,7 @@ async def take(job: Job) -> Taken:
     pool = await postgres.open_pool(job.database_url, size=4, statement_timeout_ms=4000, name="handover")
     redis = connect(job.redis_url, socket_timeout=10)
     gc.collect()
-    gc.freeze()
-    gc.set_threshold(GARBAGE_AFTER, 20, 50)
+    collect_seldom()
     before = resident()
     began = time.perf_counter()
     loaders = [_loader(settings, topic, pool, TableSet(redis, APP, topic, TABLES_OF[topic])) for topic in job.topics]
