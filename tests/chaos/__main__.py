@@ -7,6 +7,7 @@ seed before with one worker and no fault and compares; PLANTED=1 shows that the
 five planted bugs are found; KEEP=1 keeps the folder; REPORT=FILE writes JSON.
 """
 
+import argparse
 import asyncio
 import os
 import shutil
@@ -112,4 +113,7 @@ async def _main() -> int:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(
+        prog="make chaos", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     sys.exit(asyncio.run(_main()))

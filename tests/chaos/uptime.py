@@ -5,6 +5,7 @@ family, WORKERS, KAFKA, DOWN of what is held down, REPORT=FILE, KEEP=1. Exit cod
 the gateway's own faults is 99.9 % at least and every law holds.
 """
 
+import argparse
 import asyncio
 import os
 import random
@@ -251,4 +252,7 @@ def _write(found: Uptime, account: Account, path: Path) -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(
+        prog="make uptime", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     sys.exit(asyncio.run(_main()))
