@@ -36,6 +36,7 @@ from sinks.postgres import Advance
 from streams import codec, keys, metrics
 from streams.intake_alertmanager import SOURCE as ALERTMANAGER
 from streams.records import (
+    WAITED,
     Alert,
     AlertBatch,
     AlertBody,
@@ -180,7 +181,7 @@ class DedupWork:
             alert = alert if lasts is None else msgspec.structs.replace(alert, ends_at=accepted_at + lasts)
         decided = dedup.decide(
             known, alert, now=self._now, accepted_at=accepted_at, offset=offset, strict=self.logic.strict,
-            flap_window=self.logic.flap_window,
+            flap_window=self.logic.flap_window, waited=batch.via == WAITED,
         )  # fmt: skip
         self._count(offset, decided.verdict, alert, decided.pulse.occurrence, decided.reason, batch, accepted_at)
         if decided.tell is not None:

@@ -14,7 +14,7 @@ from streams.amqp import HANDOVER_TYPE
 from streams.amqp_bursts import Delivery
 from streams.intake import Parsed, parse_own
 from streams.intake_payload import without_nul
-from streams.records import Alert, AlertBatch, Rejected, Traced
+from streams.records import WAITED, Alert, AlertBatch, Rejected, Traced
 from streams.settings import Settings
 
 _GZIP: Final = 31
@@ -90,7 +90,7 @@ def _handed_over(message: Delivery, now: datetime) -> AlertBatch | None:
     if not isinstance(record, AlertBatch):
         return None
     traced = tuple(one for one in record.traced if _fits(one, len(record.items)))
-    return msgspec.structs.replace(record, accepted_at=min(record.accepted_at, now), traced=traced)
+    return msgspec.structs.replace(record, accepted_at=min(record.accepted_at, now), via=WAITED, traced=traced)
 
 
 def _fits(traced: Traced, items: int) -> bool:

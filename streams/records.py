@@ -134,6 +134,10 @@ class Traced(msgspec.Struct, frozen=True, array_like=True):
     items: tuple[int, ...]
 
 
+WAITED: Final = "rabbitmq"
+"""`via` of what a gateway gave to RabbitMQ while Kafka was away: what came later may have overtaken it."""
+
+
 class AlertBatch(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="alerts"):
     """Everything of one intake batch that falls on one partition of `alerts`.
 

@@ -78,12 +78,13 @@ class Decided(msgspec.Struct, frozen=True):
 
 def decide(
     known: Pulse | None, alert: Alert, *, now: datetime, accepted_at: datetime, offset: int, strict: bool = False,
-    flap_window: timedelta = _NEVER,
+    flap_window: timedelta = _NEVER, waited: bool = False,
 ) -> Decided:  # fmt: skip
     """Judge one event against what is known of its alert.
 
     An older firing after a newer end is late, unless the end is longer ago than
-    the lateness bound: then the sender reuses an old start for a new firing. In
+    the lateness bound when it is accepted: then the sender reuses an old start for a new firing. An end that
+    `waited` where later words overtook it is late if it is older than the newest of them. In
     Alertmanager's mode (`strict`) what arrives last decides, and every end is told.
     """
     if known is None:
@@ -91,11 +92,12 @@ def decide(
     if strict and known.timeout_at is not None and known.timeout_at <= accepted_at:
         known = timed_out(known, due_at=known.timeout_at, now=now, offset=offset) or known
     if known.firing:
+        overtaken = waited and not strict and alert.event_at < known.event_at
         judge = _fired_again if alert.firing else _ended
-        return judge(known, alert, now=now, accepted_at=accepted_at, offset=offset, strict=strict)
+        return judge(known, alert, now=now, accepted_at=accepted_at, offset=offset, strict=strict, overtaken=overtaken)
     if not alert.firing:
         return _ended_again(known, alert, now=now, accepted_at=accepted_at, offset=offset, strict=strict)
-    if not strict and _is_late(known, alert, now):
+    if not strict and _is_late(known, alert, accepted_at):
         pulse = _counted(known, now=now, accepted_at=accepted_at, offset=offset)
         return Decided(Verdict.LATE, pulse, None, "fired before an end that is known already")
     began = _began(known, alert, now=now, accepted_at=accepted_at, offset=offset)
@@ -122,8 +124,8 @@ def merged(known: Pulse | None, alert: Alert, accepted_at: datetime) -> tuple[da
     return min(starts, known.starts_at), before if kept else ends
 
 
-def _is_late(known: Pulse, alert: Alert, now: datetime) -> bool:
-    if known.ends_at is None or alert.event_at >= known.ends_at or now - known.ends_at > LATENESS:
+def _is_late(known: Pulse, alert: Alert, accepted_at: datetime) -> bool:
+    if known.ends_at is None or alert.event_at >= known.ends_at or accepted_at - known.ends_at > LATENESS:
         return False
     # An end that nobody said is taken back by a firing that lasts longer.
     return not known.by_timeout or (alert.ends_at is not None and alert.ends_at <= known.ends_at)
@@ -187,8 +189,9 @@ def _began(known: Pulse | None, alert: Alert, *, now: datetime, accepted_at: dat
 
 
 def _fired_again(
-    known: Pulse, alert: Alert, *, now: datetime, accepted_at: datetime, offset: int, strict: bool
-) -> Decided:
+    known: Pulse, alert: Alert, *, now: datetime, accepted_at: datetime, offset: int, strict: bool,
+    overtaken: bool,  # noqa: ARG001 - the family's signature: what else it says holds all the same
+) -> Decided:  # fmt: skip
     newest = strict or alert.event_at >= known.event_at
     starts_at, ends_at = merged(known, alert, accepted_at) if newest else (known.starts_at, known.timeout_at)
     timeout_at, made_up = ends_at, alert.timeout if newest else known.made_up
@@ -220,10 +223,12 @@ def _fired_again(
     return Decided(Verdict.CHANGED, pulse, Change.CHANGED)
 
 
-def _ended(known: Pulse, alert: Alert, *, now: datetime, accepted_at: datetime, offset: int, strict: bool) -> Decided:
+def _ended(
+    known: Pulse, alert: Alert, *, now: datetime, accepted_at: datetime, offset: int, strict: bool, overtaken: bool
+) -> Decided:
     before = min(known.starts_at, known.first_seen_at)
     # Of a firing that was said to begin later, whoever said this end did not know.
-    if not strict and alert.event_at < max(before, known.said_start or before):
+    if overtaken or (not strict and alert.event_at < max(before, known.said_start or before)):
         pulse = _counted(known, now=now, accepted_at=accepted_at, offset=offset)
         return Decided(Verdict.LATE, pulse, None, "ended before the present firing began")
     starts_at, ends_at = merged(known, alert, accepted_at)

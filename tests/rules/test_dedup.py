@@ -1,5 +1,7 @@
 """Every state of an alert has an answer to every event."""
 
+import itertools
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -166,3 +168,37 @@ def test_in_alertmanagers_mode_arrival_decides_and_every_end_is_told() -> None:
     over = event(False, 60, ends=60)
     again = decide(ended(60), over, now=at(61), accepted_at=at(61), offset=9, strict=True)
     assert (again.verdict, again.tell) == (Verdict.DUPLICATE, Change.RESOLVED)
+
+
+_LIVES = [words for length in range(2, 6) for words in itertools.product((True, False), repeat=length)]
+
+
+def _merged_in_every_way(waiting: Sequence[int], direct: Sequence[int]) -> Iterator[list[int]]:
+    """Both in their own order, one word of either after another."""
+    size = len(waiting) + len(direct)
+    for places in itertools.combinations(range(size), len(waiting)):
+        waits, comes = iter(waiting), iter(direct)
+        yield [next(waits) if place in places else next(comes) for place in range(size)]
+
+
+@pytest.mark.parametrize("starts", [False, True], ids=["no times", "starts"])
+@pytest.mark.parametrize("delay", [10, 1000])
+def test_words_that_waited_on_rabbitmq_while_later_ones_overtook_them_lead_to_the_same_end(
+    *, starts: bool, delay: int
+) -> None:
+    """Kafka is away from one word to another: these wait, and come at any time among those said after them."""
+    for words in _LIVES:
+        said = [event(firing, second) for second, firing in enumerate(words)]
+        if not starts:
+            said = [msgspec.structs.replace(one, starts_at=None) for one in said]
+        for away, back in itertools.combinations(range(len(words) + 1), 2):
+            for order in _merged_in_every_way(range(away, back), range(back, len(words))):
+                pulse: Pulse | None = None
+                for offset, place in enumerate((*range(away), *order)):
+                    waited = away <= place < back
+                    now = place if offset < away else place + delay
+                    pulse = decide(
+                        pulse, said[place], now=at(now), accepted_at=at(place), offset=offset, waited=waited
+                    ).pulse
+                assert pulse is not None
+                assert pulse.firing is words[-1], (words, away, back, order)

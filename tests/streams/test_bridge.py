@@ -24,7 +24,7 @@ from streams.fallback import Fallback, FallbackUnavailableError
 from streams.intake import parse_own
 from streams.observe import Health
 from streams.producer import EventProducer
-from streams.records import Alert, AlertBatch, Rejected
+from streams.records import WAITED, Alert, AlertBatch, Rejected
 from streams.settings import Settings
 from streams.topic_admin import ensure_topics
 from streams.topics import ALERTS, topic_name
@@ -234,7 +234,7 @@ async def test_a_handed_over_batch_passes_as_it_is(wired: Settings) -> None:
         await send(wired, aio_pika.Message(codec.encode(batch), content_type=HANDOVER_TYPE))
         found = await batches(wired, lambda got: len(event_ids(got)) >= 2)
     assert event_ids(found) == sorted(item.event_id for item in parsed.items)
-    assert {(one.via, one.accepted_at) for one in found} == {("http", NOW)}
+    assert {(one.via, one.accepted_at) for one in found} == {(WAITED, NOW)}
 
 
 async def test_a_deleted_queue_is_declared_again(wired: Settings) -> None:
