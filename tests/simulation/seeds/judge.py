@@ -32,7 +32,9 @@ def faults_of(script: Script) -> list[str]:
     mine, theirs = runs[PLAIN][0], runs[cut][0]
     if any(CONFIGS[version].ours.correlation for version in laws.versions(script)):
         # Incidents may meet for a moment, until all is heard: whoever is let go then is told at once, and not later.
-        mine, theirs = ({what: one[what] for what in laws.LASTING} for one in (mine, theirs))
+        # What a person then finds, and can do, may differ for good.
+        lasting = laws.COUNTED if any(act.what == "person" for act in script.acts) else laws.LASTING
+        mine, theirs = ({what: one[what] for what in lasting} for one in (mine, theirs))
         exact = exact and len(laws.versions(script)) == 1
     found = _differences(mine, theirs) if exact else []
     for how in (cut, delayed):
@@ -47,9 +49,13 @@ def _judged(machine: Machine, *, whole: bool) -> tuple[list[str], tuple[Any, Any
     ends = laws.story(machine), laws.facts(machine)
     if not whole:
         return faults, ends
+    if not faults and machine.script.seed % 2:
+        machine.resolve()
+        faults += laws.alive(machine)
     if not faults:
         machine.end()
-        faults += laws.broken(machine)
+        machine.resolve()
+        faults += (*laws.alive(machine), *laws.broken(machine))
     if not faults:
         machine.forget()
         faults += laws.left_over(machine)

@@ -11,7 +11,9 @@ from agents.dedup import DedupLogic
 from agents.group_partition import InputsPartition
 from agents.incidents import IncidentsLogic
 from agents.step import AHEAD, Outgoing
-from sinks.incident_rows import IncidentRow
+from agents.timers import Clock
+from sinks.action_rows import ActionRow
+from sinks.incident_rows import IncidentRow, TimelineRow
 from sinks.task_rows import Notice, Task
 from streams import codec
 from streams.records import Tick, not_after
@@ -33,7 +35,8 @@ class Rows:
     verdicts: dict[str, int] = field(default_factory=dict)
     counted: list[int] = field(default_factory=lambda: [0] * 7)
     incidents: dict[str, IncidentRow] = field(default_factory=dict)
-    timeline: dict[tuple[str, int], tuple[datetime, str]] = field(default_factory=dict)
+    timeline: dict[str, dict[int, TimelineRow]] = field(default_factory=dict)
+    actions: dict[str, ActionRow] = field(default_factory=dict)
     notices: dict[str, Notice] = field(default_factory=dict)
     tasks: dict[str, Task] = field(default_factory=dict)
     heard: set[str] = field(default_factory=set)
@@ -52,6 +55,8 @@ class Lane:
         """Tasks that were committed, until somebody takes them."""
         self.unread = 0
         self.paused_until = T0
+        self.clock: Clock | None = None
+        """Its owner's, where somebody has set that."""
         self._over: Any = AlertsPartition.over if topic == ALERTS else InputsPartition.over
         logic = DedupLogic if topic == ALERTS else IncidentsLogic
         self._logic: Any = logic(settings, LOG, CONFIGS, fetch)
@@ -82,8 +87,10 @@ class Lane:
         """What the timers of its owner do."""
         due = self.due_at()
         if due is not None and due <= now:
-            self.partition.tick_sent = True
-            self.write(Tick(due_at=now), now)
+            said = self.clock.now() if self.clock is not None else now
+            if due <= said:
+                self.partition.tick_sent = True
+                self.write(Tick(due_at=said), now)
 
     def step(self, chance: random.Random | None, crashes: float, send: Any) -> None:
         """Read some of what is there, and all the rest of the protocol; it may die on the way."""
@@ -141,7 +148,14 @@ class Lane:
             if known is None or known.revision < row.revision:
                 rows.incidents[row.id] = row
         for line in work.story.timeline:
-            rows.timeline.setdefault((line.incident_id, line.seq), (line.at, line.event))
+            rows.timeline.setdefault(line.incident_id, {}).setdefault(line.seq, line)
+        new = {row.id for row in work.actions.rows} - rows.actions.keys()
+        for row in work.actions.rows:
+            rows.actions.setdefault(row.id, row)
+        for action_id, line in work.actions.late:
+            if action_id in new:  # after all that the timeline has
+                lines = rows.timeline.setdefault(line.incident_id, {})
+                lines[max(line.seq, max(lines, default=-1) + 1)] = line
         for notice in work.notices:
             rows.notices[str(notice.id)] = notice
         for task in work.tasks:

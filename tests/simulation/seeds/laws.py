@@ -5,21 +5,25 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from agents.alert_partition import PULSES
-from agents.group_partition import DROP, FLUSH, GROUPS, MEMBERS, due_at
+from agents.group_partition import DROP, ESCALATE, FLUSH, GROUPS, MEMBERS, SNOOZE, due_at
 from agents.rules import incident, routing
 from agents.rules.inhibition import entries_of, targets_of
 from agents.rules.notify_log import Reason
 from streams import keys
-from streams.records import IncidentStatus, Verdict
+from streams.records import ActionName, IncidentStatus, Verdict
 from streams.rules_config import Route, RulesConfig
+from tests.simulation.seeds import laws_of_people
 from tests.simulation.seeds.lanes import at
-from tests.simulation.seeds.machine import KNOWN, Machine, Told
+from tests.simulation.seeds.machine import IDENTITIES, KNOWN, Machine, Told
 from tests.simulation.seeds.script import ALERTS, CONFIGS, Script
 
 REPEAT: Final = timedelta(hours=4)
 PASSING: Final = frozenset({"severity", "merged", "split", "child merged", "child split", "child fires", "child ended"})
 """How it came about that an incident stands as it does: within one moment that depends on who is heard first."""
 LASTING: Final = ("counts", "incidents", "families")
+COUNTED: Final = ("counts",)
+MUTING: Final = frozenset({"rules", "silence", "person"})
+ESCALATED: Final = "escalation"
 """Parts of a story that do not depend on what happened within one moment."""
 FADING: Final = [number for number, labels in enumerate(ALERTS) if labels["alertname"] == "drift"]
 
@@ -42,6 +46,14 @@ def broken(machine: Machine) -> Iterator[str]:
     yield from _told(machine, fires)
     yield from _once(machine)
     yield from _ways_out(machine)
+    yield from laws_of_people.broken(machine)
+
+
+def alive(machine: Machine) -> Iterator[str]:
+    """What goes on although somebody has resolved all there was."""
+    for row in machine.rows.incidents.values():
+        if row.status != "resolved":
+            yield f"incident {row.title!r} was resolved by hand, and is {row.status}"
 
 
 def left_over(machine: Machine) -> Iterator[str]:
@@ -54,7 +66,9 @@ def left_over(machine: Machine) -> Iterator[str]:
         if row.status != "resolved":
             yield f"days later incident {row.title!r} is {row.status}"
     for lane in machine.second:
-        yield from (f"days later {key} is still met at" for key in lane.partition.correlator.meetings)
+        for key, meeting in lane.partition.correlator.meetings.items():
+            if meeting.seen or not meeting.apart:  # what a person took apart is remembered for good
+                yield f"days later {key} is still met at"
     untold = machine.rows.tasks.keys() - machine.rows.heard
     if untold:
         yield f"{len(untold)} notices never had an end that their group heard of"
@@ -82,7 +96,7 @@ def _tables(machine: Machine, fires: set[int]) -> Iterator[str]:
     groups, members = machine.groups(), machine.members()
     root = CONFIGS[machine.version].route
     wanted = {(KNOWN[n].identity, route.id) for n in fires for route in routing.routes_for(root, ALERTS[n])}
-    held = [(one.identity, groups[key].route) for key, one in members if one.firing]
+    held = [(one.identity, groups[key].route) for key, one in members if one.firing and not groups[key].handled.by_hand]
     for identity, route in sorted(wanted.symmetric_difference(held)):
         yield f"{_name(identity)} {'is in no' if (identity, route) in wanted else 'is still in a'} group of {route}"
     if len(held) != len(set(held)):
@@ -91,7 +105,7 @@ def _tables(machine: Machine, fires: set[int]) -> Iterator[str]:
         count = sum(1 for of, one in members if of == key and one.firing)
         if sum(group.firing) != count:
             yield f"group {group.labels} counts {sum(group.firing)} firing, and has {count}"
-        if group.alive != incident.fires(group):
+        if group.alive != incident.fires(group) and not (group.written_off or laws_of_people.reopened(machine, group)):
             yield f"group {group.labels} is {group.status}, and {count} of it fire"
         row = machine.rows.incidents.get(group.incident_id)
         if row is None or (row.status, row.revision > group.revision) != (group.status, False):
@@ -121,13 +135,14 @@ def _told(machine: Machine, fires: set[int]) -> Iterator[str]:
     begun: set[tuple[str, str]] = set()
     for told in machine.told:
         if not told.alerts:
-            yield f"{told.target} was told of nothing"
-        if any(one.firing for one in told.alerts):
+            if not told.reason.startswith(ESCALATED):  # of one that a person opened again
+                yield f"{told.target} was told of nothing"
+        elif any(one.firing for one in told.alerts) or told.reason.startswith(ESCALATED):
             begun.add((told.target, told.group))
         elif (told.target, told.group) not in begun and told.reason != Reason.MISSED:
             yield f"{told.target} was told of an end, and had heard of no start: {sorted(told.alerts)}"
     last = _last_told(machine)
-    yield from _starts_untold(machine, fires, last)
+    yield from _starts_untold(machine, fires)
     yield from _ends_untold(machine, fires, last)
 
 
@@ -144,35 +159,46 @@ def _last_told(machine: Machine) -> Last:
     return last
 
 
-def _starts_untold(machine: Machine, fires: set[int], last: Last) -> Iterator[str]:
+def _starts_untold(machine: Machine, fires: set[int]) -> Iterator[str]:
     config = CONFIGS[machine.version]
+    last: dict[tuple[str, str, str], tuple[str, bool]] = {}
+    for told in machine.told:
+        for one in told.alerts:
+            at = (told.target, one.identity, told.group)
+            if last.get(at, ("",))[0] <= one.since:
+                last[at] = (one.since, one.firing)
     for number in fires:
         if _is_inhibited(number, fires, config):
             continue
         for route in routing.routes_for(config.route, ALERTS[number]):
             for to in config.receivers[route.receiver].integrations:
                 target = f"{route.receiver}/{to.index}"
-                heard = last.get((target, KNOWN[number].identity), ("", False, ""))[1]
-                if not heard and not _is_silent(machine, number, route):
+                group = _group_of(ALERTS[number], route)
+                knows = last.get((target, KNOWN[number].identity, group), ("", False))[1]
+                if not knows and not _is_silent(machine, group):
                     yield f"{target} does not know that {ALERTS[number]} fires"
 
 
 def _ends_untold(machine: Machine, fires: set[int], last: Last) -> Iterator[str]:
-    receivers = CONFIGS[machine.version].receivers
-    still = {KNOWN[number].identity for number in fires}
+    config, groups = CONFIGS[machine.version], machine.groups()
+    still = {KNOWN[number].identity for number in fires} | {key for key, group in groups.items() if group.alive}
     for (target, identity), (_, firing, group) in last.items():
         name, _, index = target.partition("/")
-        if not firing or identity in still or not receivers[name].integrations[int(index)].send_resolved:
+        receiver = config.told_as(name)
+        if not firing or identity in still or receiver is None or not receiver.integrations[int(index)].send_resolved:
             continue
+        there = groups.get(group)
+        if there is not None and there.alive and there.escalation is not None and name in there.escalation.told:
+            continue  # whom escalation told hears that the incident is over
         # Where other rules took it from that group while it was muted, its end may go unsaid.
         if all(group in _groups_of(identity, CONFIGS[version]) for version in versions(machine.script)):
             yield f"{target} was never told that {_name(identity)} ended"
 
 
-def _is_silent(machine: Machine, number: int, route: Route) -> bool:
-    """Whether another incident speaks for the one that an alert belongs to."""
-    group = machine.groups()[_group_of(ALERTS[number], route)]
-    return group.status is IncidentStatus.MERGED
+def _is_silent(machine: Machine, key: str) -> bool:
+    """Whether nobody is to be told of the incident of a group."""
+    group = machine.groups().get(key)
+    return group is not None and not group.speaks
 
 
 def versions(script: Script) -> set[int]:
@@ -181,7 +207,9 @@ def versions(script: Script) -> set[int]:
 
 
 def _groups_of(identity: str, config: RulesConfig) -> set[str]:
-    """Keys of the groups of an alert by these rules."""
+    """Keys of the groups of an alert by these rules; what a person opened is its own group."""
+    if identity not in IDENTITIES.values():
+        return {identity}
     labels = next(ALERTS[number] for number, known in enumerate(KNOWN) if known.identity == identity)
     return {_group_of(labels, route) for route in routing.routes_for(config.route, labels)}
 
@@ -202,8 +230,10 @@ def _once(machine: Machine) -> Iterator[str]:
     rules = [CONFIGS[version] for version in versions(machine.script)]
     if any(one.inhibit_rules or one.ours.correlation for one in rules):
         return  # as in Alertmanager, ends that are told while others are muted make those new
-    acts = [(at(act.at), at(act.at + act.lasts)) for act in machine.script.acts if act.what in ("rules", "silence")]
+    acts = [(at(act.at), at(act.at + act.lasts + act.late)) for act in machine.script.acts if act.what in MUTING]
     for told in machine.told:
+        if told.reason.startswith(ESCALATED) or told.reason == Reason.REPEAT:
+            continue
         last = before.get((told.target, told.group))
         before[told.target, told.group] = told
         if last is None or last.alerts != told.alerts or told.at - last.at >= REPEAT:
@@ -220,7 +250,7 @@ def _ways_out(machine: Machine) -> Iterator[str]:
         armed = {(what, key): due for due, what, key in lane.partition.deadlines.entries()}
         for key, value in lane.view.tables[GROUPS].items():
             group = machine.group_of(value)
-            for what in (FLUSH, DROP):
+            for what in (FLUSH, DROP, SNOOZE, ESCALATE):
                 due = due_at(what, group)
                 if due is not None and armed.get((what, key), due + timedelta(1)) > due:
                     yield f"group {group.labels} waits for {what} at {due}, and nothing wakes it"
@@ -229,26 +259,38 @@ def _ways_out(machine: Machine) -> Iterator[str]:
 
 
 def _name(identity: str) -> str:
-    return str(next(ALERTS[number] for number, known in enumerate(KNOWN) if known.identity == identity))
+    return str(next((ALERTS[number] for number, known in enumerate(KNOWN) if known.identity == identity), identity))
 
 
 def facts(machine: Machine) -> dict[str, Any]:
     """What every way to run a script must agree on, its delays included: where it ends."""
-    groups = [group for group in machine.groups().values() if any(group.firing)]
+    groups = [group for group in machine.groups().values() if any(group.firing) and not group.handled.by_hand]
+    # What fires when somebody says that it is over depends on what came before.
+    ended = any(act.verb in (ActionName.RESOLVE, ActionName.REOPEN) for act in machine.script.acts)
     return {
         "events": machine.events,
         "firing": sorted(map(_name, machine.firing())),
-        "groups": sorted((str(group.labels), group.route, group.alive, group.firing) for group in groups),
+        "groups": sorted((str(group.labels), group.route, group.firing) for group in groups),
+        "alive": sorted((str(group.labels), group.route, group.alive) for group in groups if not ended),
     }
 
 
 def story(machine: Machine) -> dict[str, Any]:
     """What every way without delays must agree on: everything that people see, and when."""
     incidents = sorted(
-        (row.group_key, row.created_at, row.status, row.resolved_at or row.created_at, row.severity, row.reopened)
+        (
+            row.group_key, row.created_at, row.status, row.resolved_at or row.created_at, row.reopened,
+            row.severity if row.status != IncidentStatus.RESOLVED else "",
+        )
         for row in machine.rows.incidents.values()
+    )  # fmt: skip
+    was = sorted((row.group_key, row.created_at, row.severity) for row in machine.rows.incidents.values())
+    lines = sorted(
+        (line.at, line.event, line.actor)
+        for lines in machine.rows.timeline.values()
+        for line in lines.values()
+        if line.event not in PASSING
     )
-    lines = sorted((at, event) for at, event in machine.rows.timeline.values() if event not in PASSING)
     titles = {row.id: str(row.group_labels) for row in machine.rows.incidents.values()}
     families = sorted(
         (str(row.group_labels), row.created_at, titles.get(row.parent_id, ""), row.status)
@@ -259,7 +301,13 @@ def story(machine: Machine) -> dict[str, Any]:
     return {
         "counts": dict(machine.rows.verdicts),
         "incidents": incidents,
+        "severities": was,
         "timeline": lines,
         "told": told,
         "families": families,
+        "actions": [
+            (action_id, one.outcome, one.reason)
+            for action_id in sorted(machine.asked)
+            if (one := machine.rows.actions.get(action_id)) is not None
+        ],
     }

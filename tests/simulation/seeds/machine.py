@@ -12,14 +12,19 @@ import msgspec
 from agents.alert_partition import PULSES, decode_pulse
 from agents.group_partition import GROUPS, MEMBERS, decode_group, decode_member
 from agents.rules.incident import GroupState
-from agents.step import Outgoing
+from agents.step import AHEAD, Outgoing
+from agents.timers import Clock
 from sinks.task_rows import Task
 from streams import codec, keys
 from streams.records import (
+    Action,
+    ActionArgs,
+    ActionName,
     Alert,
     AlertBatch,
     AlertBody,
     ConfigChanged,
+    IncidentStatus,
     Kind,
     Outcome,
     Severity,
@@ -28,6 +33,7 @@ from streams.records import (
 )
 from streams.settings import Settings
 from streams.topics import ALERTS, INPUTS
+from tests.simulation.seeds import people
 from tests.simulation.seeds.lanes import Lane, Rows, at, received
 from tests.simulation.seeds.script import ALERTS as LABELS
 from tests.simulation.seeds.script import LASTS, TARGETS, Act, Script
@@ -106,6 +112,7 @@ class Machine:
         self._places = 0
         self._unreachable: list[tuple[str, datetime, bool]] = []
         self._silences = 0
+        self.asked: dict[str, Action] = {}
         self._last: AlertBatch | None = None
         self._last_at = self.now
         for act in script.acts:
@@ -113,7 +120,16 @@ class Machine:
 
     def run(self) -> None:
         """Play the script, and what follows from it."""
-        self._until(at(self.script.acts[-1].at + LATENESS + QUIET))
+        # What a clock that is ahead says lasts so much longer.
+        self._until(at(self.script.acts[-1].at + LATENESS + QUIET + max(0.0, self.script.skew)))
+
+    def resolve(self) -> None:
+        """Somebody ends every incident that is not over."""
+        for one in people.in_order(self.rows):
+            if one.status != IncidentStatus.RESOLVED:
+                action_id = str(keys.derived_id("end", one.id, len(self.asked)))
+                self._ask(people.of(one, ActionName.RESOLVE, action_id, self.now, ActionArgs()))
+        self._until(self.now + AHEAD + TASK_LASTS)
 
     def end(self) -> None:
         """Everything ends, and the senders say so."""
@@ -186,6 +202,8 @@ class Machine:
             self._deliver(what)
         elif isinstance(what, AlertBatch):
             self._arrive(what)
+        elif isinstance(what, Action):
+            self._ask(what)
         else:
             getattr(self, f"_{what.what}")(what)
             if self.how.delays and self._chance is not None and self._chance.random() < 0.3:
@@ -200,16 +218,19 @@ class Machine:
 
     def _post(self, said: list[tuple[int, bool]], late: float) -> None:
         event_at = self.now - timedelta(seconds=late)
-        skew = self.script.skew if self._places % 2 else 0.0  # one of two gateways has another clock
-        accepted_at = self.now + timedelta(seconds=skew)
+        accepted_at = self._gateways_now()
         items = []
         for number, firing in said:
             self.said.append(Said(event_at, number, firing))
             items.append(_alert(number, event_at, accepted_at, f"e{len(self.said)}", firing=firing))
         self._last = AlertBatch(accepted_at=accepted_at, items=tuple(items))
         self._last_at = self.now
-        delay = self._chance.random() * LATENESS if self.how.delays and self._chance is not None else 0.0
-        self._later(self.now + timedelta(seconds=delay), self._last)
+        self._later(self.now + self._delay(), self._last)
+
+    def _gateways_now(self) -> datetime:
+        """One of two gateways has another clock, or gets one."""
+        off = self._places % 2 and self.now >= at(self.script.skew_at)
+        return self.now + timedelta(seconds=self.script.skew if off else 0.0)
 
     def _again(self, _act: Act) -> None:
         if self._last is not None and self.now - self._last_at < REMEMBERED:
@@ -234,6 +255,38 @@ class Machine:
         record = SilenceChanged(after=self._silences - 1, upto=self._silences, items=(silence,), announced_at=self.now)
         for lane in self.second:
             lane.write(record, self.now)
+
+    def _person(self, act: Act) -> None:
+        action = people.asked(act, self.rows, self._gateways_now(), len(self.asked))
+        if action is None:
+            return
+        self.asked[action.id] = action
+        first = self.now + self._delay()
+        self._later(first, action)
+        if act.late:
+            self._later(first + timedelta(seconds=act.late), action)
+
+    def _ask(self, action: Action) -> None:
+        self.asked[action.id] = action
+        self.second[keys.partition_of(action.group, self.how.partitions)].write(action, self.now)
+
+    def _clock(self, act: Act) -> None:
+        """The clock of one owner is set, and set right again before that is believed."""
+        lane = self.second[act.which[0] % len(self.second)]
+        began, heals = self.now, self.now + timedelta(seconds=act.lasts)
+
+        def wall() -> datetime:
+            wrong = began < self.now < heals
+            return self.now + timedelta(seconds=act.late) if wrong else self.now
+
+        def running() -> float:
+            return (self.now - began).total_seconds()
+
+        lane.clock = Clock(wall, running)
+
+    def _delay(self) -> timedelta:
+        late = self._chance.random() * LATENESS if self.how.delays and self._chance is not None else 0.0
+        return timedelta(seconds=late)
 
     def _rules(self, act: Act) -> None:
         self.version = act.version
@@ -263,7 +316,7 @@ class Machine:
     def _take(self, task: Task, target: str) -> None:
         body = _body.decode(self.rows.notices[str(task.notice_id)].body)
         alerts = frozenset(
-            Of(IDENTITIES[one.fingerprint], one.startsAt, one.status == "firing", one.flapping > 0)
+            Of(IDENTITIES.get(one.fingerprint, task.group_key), one.startsAt, one.status == "firing", one.flapping > 0)
             for one in body.alerts
         )
         self.told.append(Told(self.now, target, task.group_key, task.reason, alerts))

@@ -1,16 +1,20 @@
 """Faults that a test plants into the code under test, one at a time, to see that the laws find them."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, Final
 
 import msgspec
 import pytest
 
-from agents import group_overlay, group_partition, incidents_work
+from agents import escalations, flushes, group_overlay, group_partition, incidents_work
 from agents.alert_partition import AlertsPartition
 from agents.dedup_work import DedupWork
+from agents.incident_actions import StepActions
 from agents.incidents_work import IncidentsWork
-from agents.rules import dedup, grouping, incident
+from agents.rules import actions, dedup, escalation, grouping, incident, relations
+from agents.rules.escalation import Escalation
+from agents.timers import Clock
 from streams.records import Change, IncidentStatus
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -94,6 +98,50 @@ def _tells_by_the_step(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(grouping, "joined", later)
 
 
+def _repeats_all_the_same(patch: pytest.MonkeyPatch) -> None:
+    flush = grouping.flush
+    patch.setattr(grouping, "flush", lambda *args, **named: flush(*args, **{**named, "acknowledged": False}))
+
+
+def _forgets_actions(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(actions, "_known", lambda group, _action: group.handled.actions)
+
+
+def _snoozes_on(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(StepActions, "end_snooze", lambda *_: None)
+
+
+def _tells_no_parent(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(StepActions, "changed", lambda *_: None)
+
+
+def _leaves_children(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(relations, "resolve_children", lambda *_: ())
+
+
+def _speaks_though_merged(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(flushes, "IncidentStatus", SimpleNamespace(MERGED=None))
+
+
+def _escalates_what_somebody_has(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(escalations, "stopped_by", lambda _group: "")
+    patch.setattr(escalations, "_waits", lambda group: group.alive)
+
+
+def _takes_a_step_twice(patch: pytest.MonkeyPatch) -> None:
+    moved_on = escalation._moved_on
+
+    def again(state: Escalation, policy: Any, now: Any) -> Escalation:
+        after = moved_on(state, policy, now)
+        return msgspec.structs.replace(after, step=state.step) if state.round > 1 else after
+
+    patch.setattr(escalation, "_moved_on", again)
+
+
+def _believes_every_clock(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Clock, "now", lambda self: self._read_wall())
+
+
 PLANTED: Final[dict[str, Plant]] = {
     "events are not remembered": _forgets_events,
     "a firing counts that is older than its end": _believes_late_firings,
@@ -107,4 +155,13 @@ PLANTED: Final[dict[str, Plant]] = {
     "of each record only the first change is heard": _hears_one_of_a_record,
     "groups are never dropped": _keeps_groups,
     "what was told is forgotten when an alert joins": _tells_by_the_step,
+    "what somebody has acknowledged is repeated": _repeats_all_the_same,
+    "an action is done each time it comes": _forgets_actions,
+    "a snooze never ends": _snoozes_on,
+    "nobody tells a parent how its child is": _tells_no_parent,
+    "whoever ends an incident leaves those merged into it": _leaves_children,
+    "a merged incident speaks on": _speaks_though_merged,
+    "what somebody has is escalated on": _escalates_what_somebody_has,
+    "a step of an escalation is taken twice": _takes_a_step_twice,
+    "a clock is believed as soon as it is set": _believes_every_clock,
 }

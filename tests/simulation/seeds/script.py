@@ -1,10 +1,11 @@
-"""What happens in one run, made from a seed: alerts, silences, other rules, and who cannot be reached when."""
+"""What happens in one run, made from a seed: alerts, people, silences, other rules, clocks, and who is away when."""
 
 import random
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from streams.records import ActionName
 from streams.rules_config import RulesConfig, load
 
 ALERTS: Final = tuple(
@@ -21,7 +22,7 @@ ALERTS: Final = tuple(
 """The label sets of all alerts. Those named `drift` come in Alertmanager's way: without news they end by themselves."""
 LASTS: Final = 150.0
 """Seconds after which an alert without an end, and without news, ends."""
-TARGETS: Final = ("ops/0", "ops/1", "desk/0")
+TARGETS: Final = ("ops/0", "ops/1", "desk/0", "@ada/0")
 
 _BASE: Final = """
 route:
@@ -49,6 +50,18 @@ incidents: {correlation: [{name: same service, labels: [service], within: 60s}]}
 _STORM: Final = """
 incidents: {correlation: [{name: storm, alerts: 3, within: 120s, matchers: [alertname!="dc"]}]}
 """
+_ESCALATION: Final = """
+incidents:
+  people:
+    ada: {webhook_configs: [{url: "http://ada.example/"}]}
+    bob: {webhook_configs: [{url: "http://bob.example/"}], quiet_hours: [{from: "10:00", until: "12:04"}]}
+  policies:
+    on-call:
+      steps: [{delay: 15s, targets: [{person: ada}]}, {delay: 60s, targets: [{person: bob}, {receiver: desk}]}]
+      repeat: {times: 1, after: 40s}
+  escalation: [{policy: on-call, severities: [critical, error, warning]}]
+"""
+_OFTEN: Final = _BASE.replace("repeat_interval: 4h", "repeat_interval: 2m")
 _TEXTS: Final = (
     _BASE,
     _BASE + _INHIBIT,
@@ -60,12 +73,22 @@ _TEXTS: Final = (
     )
     + _SESSION,
     _BASE + _STORM,
+    _OFTEN,
+    _OFTEN.replace("group_by: [service]", "group_by: [alertname, service]") + _ESCALATION,
+    _BASE + _INHIBIT + _ESCALATION,
 )
 _LOADED: Final = [load(text) for text in _TEXTS]
 CONFIGS: Final[dict[int, RulesConfig]] = {
     version: msgspec.structs.replace(_LOADED[version % len(_LOADED)], version=version) for version in range(1, 101)
 }
 """Versions of the rules: who is told, by which groups, and what mutes differ."""
+_VERBS: Final = {
+    ActionName.ACKNOWLEDGE: 14, ActionName.UNACKNOWLEDGE: 7, ActionName.RESOLVE: 13, ActionName.REOPEN: 9,
+    ActionName.SNOOZE: 10, ActionName.UNSNOOZE: 5, ActionName.ASSIGN: 4, ActionName.COMMENT: 5, ActionName.LINK: 2,
+    ActionName.EDIT: 8, ActionName.MERGE: 15, ActionName.SPLIT: 8, ActionName.UNCORRELATE: 4, ActionName.REDACT: 3,
+    ActionName.OPEN: 7,
+}  # fmt: skip
+"""What people do, and how often."""
 
 
 class Act(NamedTuple):
@@ -73,7 +96,10 @@ class Act(NamedTuple):
 
     fires, ends: `which` alerts, said by their sender `late` seconds before; again: the last of them once more,
     as a broker delivers it twice; silence: of a service, `lasts` seconds; rules: `version`;
-    away: `which` target cannot be reached for `lasts` seconds, and refuses for good with `late` above 0.
+    away: `which` target cannot be reached for `lasts` seconds, and refuses for good with `late` above 0;
+    person: does `verb` to one incident (`which`: how many began after it, and what else there is to choose), and
+    it comes once more `late` seconds later, if that is above 0; clock: the `which` partition's owner has its clock
+    set wrong by `late` for `lasts` seconds.
     """
 
     at: float
@@ -82,6 +108,7 @@ class Act(NamedTuple):
     late: float = 0.0
     lasts: float = 0.0
     version: int = 0
+    verb: str = ""
 
 
 class Script(NamedTuple):
@@ -91,9 +118,10 @@ class Script(NamedTuple):
     version: int
     acts: tuple[Act, ...]
     skew: float = 0.0
+    skew_at: float = 0.0
 
     def __str__(self) -> str:
-        head = f"seed {self.seed}, rules {self.version}, clocks {self.skew:g} s apart"
+        head = f"seed {self.seed}, rules {self.version}, clocks {self.skew:g} s apart from {self.skew_at:g} s on"
         return "\n".join([head, *(_line(act) for act in self.acts)])
 
 
@@ -102,19 +130,20 @@ def script_of(seed: int) -> Script:
     chance = random.Random(seed)
     acts, now = list[Act](), 0.0
     version = first = chance.randrange(1, len(_LOADED) + 1)
-    for _ in range(chance.randrange(4, 17)):
+    for _ in range(chance.randrange(5, 22)):
         now = round(now + chance.choice((0.2, 2.0, 7.0, 15.0, 40.0, 90.0)) * (0.5 + chance.random()), 3)
         acts.append(_act(chance, now, version))
         version = max(version, acts[-1].version)
     skew = chance.choice((0.0, 0.0, 0.0, 20.0, 300.0, -300.0))
     if skew < 0:  # what a sender says of times that have not come yet is not believed, so it cannot bring order either
         acts = [act if act.what == "away" else act._replace(late=0.0) for act in acts]
-    return Script(seed, first, tuple(acts), skew)
+    return Script(seed, first, tuple(acts), skew, chance.choice((0.0, 0.5)) * now)
 
 
 def _act(chance: random.Random, now: float, version: int) -> Act:
     what = chance.choices(
-        ("fires", "ends", "again", "silence", "rules", "away"), weights=(45, 27, 8, 7, 5, 8)
+        ("fires", "ends", "again", "silence", "rules", "away", "person", "clock"),
+        weights=(40, 22, 7, 6, 5, 7, 34, 2),
     )[0]  # fmt: skip
     if what in ("fires", "ends", "again"):
         which = tuple(sorted(chance.sample(range(len(ALERTS)), chance.choice((1, 1, 1, 2, 3)))))
@@ -122,9 +151,20 @@ def _act(chance: random.Random, now: float, version: int) -> Act:
         return Act(now, what, which, late)
     if what == "silence":
         return Act(now, what, (chance.randrange(3),), lasts=chance.choice((5.0, 60.0, 200.0)))
+    if what == "person":
+        return _of_a_person(chance, now)
+    if what == "clock":
+        return Act(now, what, (chance.randrange(6),), chance.choice((3600.0, -7200.0)), chance.choice((5.0, 100.0)))
     if what == "rules":
         return Act(now, what, version=version + chance.randrange(1, len(_LOADED)))
     return Act(now, what, (chance.randrange(len(TARGETS)),), chance.choice((0.0, 0.0, 1.0)), chance.choice((3.0, 90.0)))
+
+
+def _of_a_person(chance: random.Random, now: float) -> Act:
+    verb = chance.choices(tuple(_VERBS), weights=tuple(_VERBS.values()))[0]
+    which = (chance.choice((0, 0, 0, 1, 1, 2, 3, 5)), chance.randrange(4))
+    late = chance.choice((0.0, 0.0, 0.0, 0.001, 20.0, 90.0))
+    return Act(now, "person", which, late, chance.choice((10.0, 60.0, 300.0)), verb=verb.value)
 
 
 def _line(act: Act) -> str:
