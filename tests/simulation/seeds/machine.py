@@ -12,7 +12,7 @@ import msgspec
 from agents.alert_partition import PULSES, decode_pulse
 from agents.group_partition import GROUPS, MEMBERS, decode_group, decode_member
 from agents.rules.incident import GroupState
-from agents.step import AHEAD, Outgoing
+from agents.step import Outgoing
 from agents.timers import Clock
 from sinks.task_rows import Task
 from streams import codec, keys
@@ -44,6 +44,8 @@ FLAPS: Final = 120
 """Seconds within which an alert that fires again flaps."""
 QUIET: Final = 480.0
 """Seconds after which all is told: what is on its way, an end without news, and a failure are over by then."""
+AFTER: Final = timedelta(seconds=200)
+"""Until whoever was just told something else has heard of an end too: the next flush, by whatever clock."""
 REMEMBERED: Final = timedelta(minutes=5)
 """How old an event is at most that comes twice: well within what is remembered."""
 LATENESS: Final = 60.0
@@ -129,7 +131,7 @@ class Machine:
             if one.status != IncidentStatus.RESOLVED:
                 action_id = str(keys.derived_id("end", one.id, len(self.asked)))
                 self._ask(people.of(one, ActionName.RESOLVE, action_id, self.now, ActionArgs()))
-        self._until(self.now + AHEAD + TASK_LASTS)
+        self._until(self.now + AFTER)
 
     def end(self) -> None:
         """Everything ends, and the senders say so."""
