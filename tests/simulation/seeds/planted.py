@@ -12,7 +12,7 @@ from agents.alert_partition import AlertsPartition
 from agents.dedup_work import DedupWork
 from agents.incident_actions import StepActions
 from agents.incidents_work import IncidentsWork
-from agents.rules import actions, dedup, escalation, grouping, incident, relations
+from agents.rules import actions, changed, dedup, escalation, grouping, incident, relations
 from agents.rules.escalation import Escalation
 from agents.timers import Clock
 from streams.records import Change, IncidentStatus
@@ -104,7 +104,13 @@ def _repeats_all_the_same(patch: pytest.MonkeyPatch) -> None:
 
 
 def _forgets_actions(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(actions, "_known", lambda group, _action: group.handled.actions)
+    known = ("actions", "refused")
+    with_handling = changed.with_handling
+
+    def forgetting(group: Any, **made: Any) -> Any:
+        return with_handling(group, **{name: value for name, value in made.items() if name not in known})
+
+    patch.setattr(actions, "with_handling", forgetting)
 
 
 def _snoozes_on(patch: pytest.MonkeyPatch) -> None:
