@@ -28,7 +28,7 @@ COMMANDS: Final = {
     "unsnooze": ("agents.action_commands:unsnooze", "End a snooze now"),
     "assign": ("agents.action_commands:assign", "Say who works on them"),
     "comment": ("agents.action_commands:comment_on", "Write into their timeline"),
-    "edit": ("agents.action_commands:edit", "Change title, description, severity, assignee or labels"),
+    "edit": ("agents.action_commands:edit", "Change title, description, severity, kind, assignee or labels"),
     "link": ("agents.action_commands:link", "Add a link: a dashboard, a ticket, a call"),
     "merge": ("agents.action_commands:merge", "Put incidents under another one, which speaks for them"),
     "split": ("agents.action_commands:split", "Let what was merged stand for itself again"),
@@ -336,7 +336,17 @@ def check_config(path: Path, labels: tuple[str, ...], as_json: bool) -> None:  #
 
 @main.group()
 def receiver() -> None:
-    """Look after receivers."""
+    """Look after receivers: how their targets answer, and whether a notice reaches them."""
+
+
+@receiver.command("list")
+@click.option("--json", "as_json", is_flag=True, help="as the API has it, one JSON object a line")
+@click.option("--url", envvar="GATEWAY_URL", default="", help="address of the gateway")
+def receiver_list(url: str, as_json: bool) -> None:  # noqa: FBT001 - click passes options so
+    """List receivers and people of the present rules, and how the target of each channel answers."""
+    from agents.receiver_list import show_receivers  # noqa: PLC0415 - each command loads only what it needs
+
+    show_receivers(url, as_json=as_json)
 
 
 @receiver.command("test")

@@ -144,13 +144,14 @@ def open_incident(url: str, as_json: bool, labels: tuple[str, ...], **said: Any)
 @click.option("--title")
 @click.option("--description")
 @click.option("--severity", type=click.Choice([*SEVERITIES, _AUTOMATIC]), help="auto: what its alerts say, again")
+@click.option("--kind", "-k", help="what kind, as cost or provider_outage")
 @click.option("--assignee", help='"" for nobody')
 @click.option("--label", "-l", "labels", multiple=True, metavar="NAME=VALUE", help="add it; NAME= takes it away")
 def edit(url: str, ids: tuple[str, ...], as_json: bool, labels: tuple[str, ...], **said: Any) -> None:  # noqa: ANN401, FBT001 - the options
-    """Change what incidents are called, or how bad they are."""
+    """Change what incidents are called, what they are, or how bad."""
     changed = {name: value for name, value in said.items() if value is not None}
     if not changed and not labels:
-        raise click.UsageError("say what to change: --title, --description, --severity, --assignee or --label")
+        raise click.UsageError("say what to change: --title, --description, --severity, --kind, --assignee or --label")
     if changed.get("severity") == _AUTOMATIC:
         changed["severity"] = None
     gateway = Gateway.found(url)

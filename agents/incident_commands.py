@@ -1,6 +1,7 @@
 """`incidents list` and `incidents show`: incidents as the API has them, for people and for pipes."""
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
@@ -16,6 +17,8 @@ SEVERITIES: Final = ("critical", "error", "warning", "info", "unknown")
 STATUSES: Final = ("open", "acknowledged", "resolved", "merged")
 SHORT: Final = 8
 _LONGEST_ID: Final = 36
+_UNSAID: Final = frozenset({"action", "run"})
+_IDENTITY: Final = re.compile(r"[0-9a-f]{32}")
 _PAGE: Final = 200
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -235,7 +238,7 @@ def facts(detail: dict[str, Any]) -> Iterator[tuple[str, str]]:
         "labels": _labels(detail["labels"]),
         "escalation": detail["escalation"] and _escalation(detail["escalation"]),
         "before it": incident["predecessor_id"],
-        "under": detail["parent"] and _relative(detail["parent"]),
+        "under": detail["parent"] and _relative({**detail["parent"], "rule": detail["rule"]}),
     }
     yield from ((name, value) for name, value in known.items() if value)
     yield from (("link", f"{one['title']} {one['url']}".strip()) for one in detail["links"])
@@ -245,14 +248,30 @@ def facts(detail: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def entry_line(entry: dict[str, Any]) -> str:
     """One entry of a timeline."""
     detail = "  ".join(
-        f"{name}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+        f"{name}: {_why(value) if name == 'evidence' else _plainly(value)}"
         for name, value in entry["detail"].items()
-        if value not in (None, "") and name != "action"
+        if value not in (None, "") and name not in _UNSAID and not _IDENTITY.fullmatch(str(value))
     )
     by = "" if entry["actor"] in {"", "system", "stream"} else f" by {entry['actor']}"
     return (
         f"{local(entry['at'])}  {printable(entry['event'] + by)}  {click.style(printable(detail), dim=True)}".rstrip()
     )
+
+
+def _plainly(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _why(evidence: str) -> str:
+    """Why a rule put an incident under another one: what they share, and how soon after each other."""
+    try:
+        seen = json.loads(evidence)
+        shared = _labels(seen["labels"])
+        more = len(seen["with"]) - 1
+        others = f" and {more} more" if more > 0 else ""
+        return f"{shared or 'they met'}, with {seen['title']}{others}, within {seen['within']}"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return evidence
 
 
 def _escalation(state: dict[str, Any]) -> str:
@@ -263,7 +282,8 @@ def _escalation(state: dict[str, Any]) -> str:
 
 
 def _relative(one: dict[str, Any]) -> str:
-    return f"{one['id'][:SHORT]}  {one['status']}  {one['title']}"
+    by = f", by rule {one['rule']}" if one["rule"] else ""
+    return f"{one['id'][:SHORT]}  {one['status']}  {one['title']}{by}"
 
 
 def _labels(labels: dict[str, str]) -> str:

@@ -117,28 +117,30 @@ def show_run(url: str, run_id: str, as_json: bool) -> None:  # noqa: FBT001 - li
 @jobs.command("run")
 @_name
 @_wait
+@as_json
 @at_url
-def run_job(url: str, name: str, wait: bool) -> None:  # noqa: FBT001 - likewise
+def run_job(url: str, name: str, as_json: bool, wait: bool) -> None:  # noqa: FBT001 - likewise
     """Run a job now, beside its slots."""
     gateway = Gateway.found(url)
-    _follow(gateway, gateway.ask("POST", f"{_at(JOBS, name)}/run").body, wait=wait)
+    _follow(gateway, gateway.ask("POST", f"{_at(JOBS, name)}/run").body, wait=wait, as_json=as_json)
 
 
 @jobs.command("pause")
 @_name
+@as_json
 @at_url
-def pause(url: str, name: str) -> None:
+def pause(url: str, name: str, as_json: bool) -> None:  # noqa: FBT001 - likewise
     """Leave out a job's slots until it is resumed."""
-    say(f"{Gateway.found(url).ask('POST', f'{_at(JOBS, name)}/pause').body['name']} is paused")
+    _told(Gateway.found(url).ask("POST", f"{_at(JOBS, name)}/pause").body, as_json=as_json)
 
 
 @jobs.command("resume")
 @_name
+@as_json
 @at_url
-def resume(url: str, name: str) -> None:
+def resume(url: str, name: str, as_json: bool) -> None:  # noqa: FBT001 - likewise
     """Take up a job's slots again, from the next one on."""
-    found = Gateway.found(url).ask("POST", f"{_at(JOBS, name)}/resume").body
-    say(f"{found['name']} comes next at {local(found['next_at'])}")
+    _told(Gateway.found(url).ask("POST", f"{_at(JOBS, name)}/resume").body, as_json=as_json)
 
 
 @jobs.command("add")
@@ -148,11 +150,12 @@ def resume(url: str, name: str) -> None:
 @click.option("--zone", default="UTC", show_default=True)
 @click.option("--missed", type=click.Choice(["skip", "run_once"]), default="skip", show_default=True)
 @click.option("--with", "told", multiple=True, metavar="NAME=VALUE", help="what it is told; VALUE may be JSON")
+@as_json
 @at_url
-def add(url: str, told: tuple[str, ...], **chosen: Any) -> None:  # noqa: ANN401 - the options
+def add(url: str, told: tuple[str, ...], as_json: bool, **chosen: Any) -> None:  # noqa: ANN401, FBT001 - the options
     """Make a job."""
     made = Gateway.found(url).ask("POST", JOBS, body={**chosen, "arguments": _arguments(told)}).body
-    say(f"{made['name']} comes next at {local(made['next_at'])}")
+    _told(made, as_json=as_json)
 
 
 @jobs.command("delete")
@@ -178,17 +181,18 @@ def cancel(url: str, run_id: str) -> None:
 @click.option("--with", "told", multiple=True, metavar="NAME=VALUE", help="as what=alerts, format=csv, since=...")
 @click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="where an export is put")
 @_wait
+@as_json
 @at_url
-def start(url: str, action: str, told: tuple[str, ...], output: Path | None, wait: bool) -> None:  # noqa: FBT001 - likewise
+def start(url: str, action: str, told: tuple[str, ...], output: Path | None, wait: bool, as_json: bool) -> None:  # noqa: FBT001 - likewise
     """Start background work: an export, a replay of dead letters, a rebuild of tables."""
     gateway = Gateway.found(url)
     if output is not None and action != "export":
         raise click.UsageError("--output belongs to an export")
     run = gateway.ask("POST", RUNS, body={"action": action, "arguments": _arguments(told)}).body
-    _follow(gateway, run, wait=wait or output is not None)
+    _follow(gateway, run, wait=wait or output is not None, as_json=as_json)
     if output is not None:
         size = gateway.save(f"{_at(RUNS, run['id'])}/file", output)
-        say(f"{size} bytes in {output}")
+        click.echo(printable(f"{size} bytes in {output}"), err=as_json)
 
 
 @click.group()
@@ -207,7 +211,7 @@ def send(url: str, name: str, labels: tuple[str, ...], **chosen: str) -> None:
     """Say that NAME is there."""
     body: dict[str, Any] = {key: value for key, value in chosen.items() if value}
     if labels:
-        body["labels"] = dict(label.split("=", 1) for label in labels if "=" in label)
+        body["labels"] = dict(map(_label, labels))
     found = Gateway.found(url).ask("POST", _at(HEARTBEATS, name), body=body).body
     say(f"{found['name']} is to be heard of again until {local(found['due_at'])}")
 
@@ -235,6 +239,22 @@ def delete_heartbeat(url: str, name: str) -> None:
     """Watch NAME no more; if it is missing, its alert ends."""
     Gateway.found(url).ask("DELETE", _at(HEARTBEATS, name))
     say(f"{name} is watched no more")
+
+
+def _label(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not name or not sign:
+        raise click.UsageError(f"{printable(text)} is not a label: write it like service=chat")
+    return name, value
+
+
+def _told(job: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(job))
+    elif job["paused"]:
+        say(f"{job['name']} is paused")
+    else:
+        say(f"{job['name']} " + (f"comes next at {local(job['next_at'])}" if job["next_at"] else "runs when asked"))
 
 
 def _arguments(told: tuple[str, ...]) -> dict[str, Any]:
@@ -298,7 +318,7 @@ def _tell(found: dict[str, Any]) -> None:
         say(f"  {json.dumps(run['result'])}")
 
 
-def _follow(gateway: Gateway, run: dict[str, Any], *, wait: bool) -> None:
+def _follow(gateway: Gateway, run: dict[str, Any], *, wait: bool, as_json: bool) -> None:
     """Wait until it is over; ends with code 1 where it did not succeed."""
     shown = -1
     found: dict[str, Any] = {"run": run, "log": []}
@@ -311,7 +331,10 @@ def _follow(gateway: Gateway, run: dict[str, Any], *, wait: bool) -> None:
             shown = done
     if shown >= 0:
         click.echo("", err=True)
-    _tell(found)
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        _tell(found)
     if wait and found["run"]["state"] != "succeeded":
         raise GatewayError(f"it has {found['run']['state']}: {found['run']['error']}")
 

@@ -1,19 +1,56 @@
 """`incidents silence ...` and `incidents explain`: what people ask of silences and alerts on the command line."""
 
+import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import click
+from click.shell_completion import CompletionItem
 
-from agents.api_client import Gateway, user
-from agents.terminal import printable
+from agents.api_client import Gateway, GatewayError, UnknownError, user
+from agents.incident_commands import SHORT, as_json, at_url
+from agents.terminal import Column, local, printable, table, terminal_width
 from agents.terminal import say as _say
 from streams.rules_matchers import MatcherError, parse
 from streams.rules_yaml import duration
 
 PATH: Final = "/api/v1/silences"
-_at_url: Final = click.option("--url", envvar="GATEWAY_URL", default="", help="address of the gateway")
+_LONGEST_ID: Final = 36
+_KEPT: Final = ("matchers", "starts_at", "ends_at", "annotations", "recurrence", "remind_before", "remind_to")
+_COLUMNS: Final = (
+    Column("id"), Column("state"), Column("until"), Column("mutes", yields=True), Column("by"),
+    Column("why", yields=True),
+)  # fmt: skip
+
+
+def complete_silences(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Ids of silences that are on or to come, with what they mute; nothing when nobody answers."""
+    try:
+        found = _ask(ctx.params.get("url") or "", "GET", PATH)
+    except click.ClickException:
+        return []
+    known = [one for one in found if one["state"] != "expired" and one["id"].startswith(incomplete)]
+    return [CompletionItem(one["id"][:SHORT], help=printable(_conditions(one))) for one in known]
+
+
+_silence_id: Final = click.argument("silence_id", metavar="ID", shell_complete=complete_silences)
+
+
+def _full_id(url: str, given: str) -> str:
+    """The id that begins so, among those that are listed.
+
+    Raises:
+        GatewayError: none does, or more than one.
+    """
+    if len(given) == _LONGEST_ID:
+        return given
+    found = [one["id"] for one in _ask(url, "GET", PATH) if given and one["id"].startswith(given.lower())]
+    if not found:
+        raise UnknownError(f"no silence's id begins with {printable(given)}: `incidents silence list` has them")
+    if len(found) > 1:
+        raise GatewayError(f"{printable(given)} begins more than one silence's id: {', '.join(found)}")
+    return str(found[0])
 
 
 def _ask(url: str, method: str, path: str, **more: Any) -> Any:  # noqa: ANN401 - JSON
@@ -80,7 +117,8 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
             click.option("--zone", default="UTC", show_default=True, help="time zone of the calendar rule"),
             click.option("--remind", default="", help="how long before its last end to remind, as 1h"),
             click.option("--remind-to", default="", help="receiver that is reminded; else those of the muted groups"),
-            _at_url,
+            as_json,
+            at_url,
         )
     ):
         command = option(command)
@@ -89,19 +127,22 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
 
 @silence.command("add")
 @_options
-def add(url: str, **chosen: Any) -> None:  # noqa: ANN401 - the options
+def add(url: str, as_json: bool, **chosen: Any) -> None:  # noqa: ANN401, FBT001 - the options
     """Create a silence for alerts that meet all MATCHERS, such as service=chat severity=~"info|warning"."""
     if not chosen["comment"]:
         raise click.ClickException("say why: --comment")
     made = _ask(url, "POST", PATH, body=_body(chosen))
-    _say(made["id"])
+    click.echo(json.dumps(made) if as_json else made["id"])
 
 
 @silence.command("preview")
 @_options
-def preview(url: str, **chosen: Any) -> None:  # noqa: ANN401 - the options
+def preview(url: str, as_json: bool, **chosen: Any) -> None:  # noqa: ANN401, FBT001 - the options
     """Show whom such a silence would mute; nothing is stored."""
     found = _ask(url, "POST", f"{PATH}/preview", body=_body(chosen))
+    if as_json:
+        click.echo(json.dumps(found))
+        return
     _say(f"{found['alert_count']} firing alerts, {found['incident_count']} open incidents")
     for one in found["incidents"]:
         _say(f"  incident {one['id']}  {one['muted']} of {one['firing']} alerts  {one['title']}")
@@ -111,54 +152,115 @@ def preview(url: str, **chosen: Any) -> None:  # noqa: ANN401 - the options
 
 @silence.command("list")
 @click.option("--expired", is_flag=True, help="those that ended lately instead")
-@_at_url
-def list_silences(url: str, expired: bool) -> None:  # noqa: FBT001 - click passes options so
+@as_json
+@at_url
+def list_silences(url: str, as_json: bool, expired: bool) -> None:  # noqa: FBT001 - click passes options so
     """List silences that are on or to come."""
     wanted = ("expired",) if expired else ("active", "pending")
-    for one in _ask(url, "GET", PATH):
-        if one["state"] in wanted:
-            _say(f"{one['id']}  {one['state']:7}  until {one['ends_at']}  {_conditions(one)}  {one['comment']}")
+    found = [one for one in _ask(url, "GET", PATH) if one["state"] in wanted]
+    if as_json:
+        for one in found:
+            click.echo(json.dumps(one))
+    elif found:
+        rows = [
+            [
+                one["id"][:SHORT],
+                one["state"],
+                local(one["ends_at"]),
+                _conditions(one),
+                one["created_by"],
+                one["comment"],
+            ]
+            for one in found
+        ]
+        click.echo("\n".join(table(_COLUMNS, rows, terminal_width())))
+    else:
+        click.echo("no silence has ended lately" if expired else "nothing is silenced", err=True)
 
 
 @silence.command("show")
-@click.argument("silence_id")
-@_at_url
-def show(url: str, silence_id: str) -> None:
+@_silence_id
+@as_json
+@at_url
+def show(url: str, silence_id: str, as_json: bool) -> None:  # noqa: FBT001 - likewise
     """Show one silence and who changed it."""
-    one = _ask(url, "GET", f"{PATH}/{silence_id}")
+    path = f"{PATH}/{_full_id(url, silence_id)}"
+    one, audit = _ask(url, "GET", path), _ask(url, "GET", f"{path}/audit")
+    if as_json:
+        click.echo(json.dumps({**one, "audit": audit}))
+        return
     _say(f"{one['id']}  {one['state']}")
     _say(f"  {_conditions(one)}")
-    _say(f"  from {one['starts_at']} until {one['ends_at']}, by {one['created_by']}: {one['comment']}")
+    _say(f"  from {local(one['starts_at'])} until {local(one['ends_at'])}, by {one['created_by']}: {one['comment']}")
     if one["recurrence"]:
-        _say(f"  comes back by {one['recurrence']['rule']} ({one['recurrence']['zone']}) until {one['over_at']}")
-    for entry in _ask(url, "GET", f"{PATH}/{silence_id}/audit"):
-        _say(f"  {entry['at']}  {entry['action']} by {entry['actor']}")
+        _say(f"  comes back by {one['recurrence']['rule']} ({one['recurrence']['zone']}) until {local(one['over_at'])}")
+    for entry in audit:
+        _say(f"  {local(entry['at'])}  {entry['action']} by {entry['actor']}")
+
+
+@silence.command("edit")
+@_silence_id
+@click.option("--duration", "-d", default="", help="how long from now, as 30m or 2h")
+@click.option("--end", default="", help="or when it ends, in ISO 8601")
+@click.option("--comment", "-c", default="", help="why, anew")
+@click.option("--author", "-a", default=user, help="who changes it; by default the user")
+@as_json
+@at_url
+def edit(url: str, silence_id: str, as_json: bool, **chosen: Any) -> None:  # noqa: ANN401, FBT001 - the options
+    """Give a silence another end or another comment."""
+    if not (chosen["duration"] or chosen["end"] or chosen["comment"]):
+        raise click.UsageError("say what to change: --duration, --end or --comment")
+    path = f"{PATH}/{_full_id(url, silence_id)}"
+    seen = Gateway.found(url).ask("GET", path)
+    one = seen.body
+    if one["recurrence"] and (chosen["duration"] or chosen["end"]):
+        raise click.ClickException("it comes back by a calendar rule: expire it, and add another one")
+    kept = {name: one[name] for name in _KEPT}
+    if chosen["end"]:
+        kept["ends_at"] = _moment(chosen, "end").isoformat()
+    elif chosen["duration"]:
+        kept["ends_at"] = (datetime.now(UTC) + _length(chosen, "duration")).isoformat()
+    kept["comment"] = chosen["comment"] or one["comment"]
+    body = {**kept, "team": one["team"] or None, "created_by": chosen["author"]}
+    _told(_ask(url, "PUT", path, body=body, headers={"if-match": seen.etag}), as_json=as_json)
 
 
 @silence.command("expire")
-@click.argument("silence_ids", nargs=-1, required=True)
-@_at_url
-def expire(url: str, silence_ids: Sequence[str]) -> None:
+@click.argument("silence_ids", nargs=-1, required=True, metavar="ID...", shell_complete=complete_silences)
+@as_json
+@at_url
+def expire(url: str, silence_ids: Sequence[str], as_json: bool) -> None:  # noqa: FBT001 - likewise
     """End silences now."""
     for silence_id in silence_ids:
-        one = _ask(url, "POST", f"{PATH}/{silence_id}/expire", query={"by": user()})
-        _say(f"{one['id']}  {one['state']}")
+        path = f"{PATH}/{_full_id(url, silence_id)}/expire"
+        _told(_ask(url, "POST", path, query={"by": user()}), as_json=as_json)
+
+
+def _told(one: dict[str, Any], *, as_json: bool) -> None:
+    click.echo(json.dumps(one) if as_json else f"{one['id']}  {one['state']}  until {local(one['ends_at'])}")
 
 
 @click.command()
 @click.argument("fingerprint")
-@_at_url
-def explain(url: str, fingerprint: str) -> None:
-    """Tell one alert's story: what came, what was decided, who was told, and what happens next."""
+@as_json
+@at_url
+def explain(url: str, fingerprint: str, as_json: bool) -> None:  # noqa: FBT001 - click passes options so
+    """Tell one alert's story: what came, what was decided, who was told, and what happens next.
+
+    `incidents show` has the fingerprints of an incident's alerts.
+    """
     story = _ask(url, "GET", f"/api/v1/alerts/{fingerprint}/explain")
+    if as_json:
+        click.echo(json.dumps(story))
+        return
     alert = story["alert"]
     _say(f"{alert['summary'] or alert['fingerprint']}  {_labels(alert['labels'])}")
     _say(f"It is {alert['status']} and {story['standing']['state']}; {_receivers(story['receivers'])}.")
     for line in story["lines"]:
-        _say(f"  {line['at'][:19].replace('T', ' ')}  {line['text']}")
+        _say(f"  {local(line['at'])}  {line['text']}")
     _say("Next:")
     for one in story["next"]:
-        _say(f"  {(one['at'] or 'no time')[:19].replace('T', ' '):19}  {one['text']}")
+        _say(f"  {local(one['at']) if one['at'] else 'no time':19}  {one['text']}")
 
 
 def _receivers(names: Sequence[str]) -> str:

@@ -79,12 +79,13 @@ class Handled(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Relative(msgspec.Struct, frozen=True, kw_only=True):
-    """An incident that speaks for another, or that another speaks for."""
+    """An incident that speaks for another, or that another speaks for; `rule` is what put it there, if one did."""
 
     id: uuid.UUID
     title: str
     status: IncidentStatus
     severity: Severity
+    rule: str = ""
 
 
 class IncidentPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -251,7 +252,8 @@ _PARENT: Final = """
 SELECT id, title, status, severity FROM incidents WHERE id = $1 AND ($2::text[] IS NULL OR team = ANY ($2))
 """
 _CHILDREN: Final = """
-SELECT id, title, status, severity FROM incidents WHERE parent_id = $1 AND ($3::text[] IS NULL OR team = ANY ($3))
+SELECT id, title, status, severity, coalesce(handling ->> 'rule', '') AS rule
+  FROM incidents WHERE parent_id = $1 AND ($3::text[] IS NULL OR team = ANY ($3))
 ORDER BY created_at, id LIMIT $2
 """
 

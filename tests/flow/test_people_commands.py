@@ -103,6 +103,26 @@ async def test_one_speaks_for_another(system: System, service: str, sh: Shell) -
     assert (await sh.shown(second))["children"] == []
 
 
+async def test_what_a_rule_put_together_is_taken_apart(system: System, service: str, sh: Shell) -> None:
+    found: dict[str, dict[str, Any]] = {}
+    for name, severity in (("One", "critical"), ("Two", "error")):
+        labels = {"alertname": name, "service": service, "rack": service}
+        await system.post(
+            "/api/v1/alerts", alert(service, labels=labels, severity=severity, summary=f"{service} {name}")
+        )
+    async with asyncio.timeout(60):
+        while {one["status"] for one in found.values()} != {"open", "merged"}:
+            found = {one["status"]: one for one in await system.incidents(service)}
+            await asyncio.sleep(0.05)
+    child = found["merged"]["id"][:12]
+    told = (await sh("show", child)).stdout
+    assert f"{found['open']['id'][:8]}  open  {service} One, by rule one rack" in told
+    assert f"evidence: rack={service}, with {service} One, within 300 s" in told
+    assert f"{child[:8]}  open" in (await sh("uncorrelate", child, "-m", "another rack")).stdout
+    assert "not merged" in (await sh("uncorrelate", child, code=1)).stderr
+    assert (await sh.shown(found["open"]["id"]))["children"] == []
+
+
 async def test_one_is_opened_by_hand_and_blacked_out(service: str, sh: Shell) -> None:
     words = ("--severity", "critical", "--kind", "data_leak", "-d", "the key is hunter2", "-l", f"service={service}")
     incident = (await sh("open", f"{service} leaks", *words)).stdout.strip()

@@ -56,6 +56,8 @@ incidents:
       repeat: {{times: 1, after: 2s}}
   escalation:
     - {{policy: paged, matchers: [service=~"paged-.*"]}}
+  correlation:
+    - {{name: one rack, labels: [rack], within: 5m}}
 """
 
 

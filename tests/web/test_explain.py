@@ -191,11 +191,19 @@ async def test_the_command_line_tells_the_same_and_manages_silences(client: http
     silence = made.output.strip()
     assert str(uuid.UUID(silence)) == silence
     listed = (await run("silence", "list", url)).output
-    assert f"{silence}  active " in listed
+    assert f"{silence[:8]}  active " in listed
+    assert [json.loads(line)["id"] for line in (await run("silence", "list", "--json", url)).output.splitlines()] == [
+        silence
+    ]
+    longer = await run("silence", "edit", silence[:8], "-d", "3h", "-c", "it takes longer", "-a", "ada", "--json", url)
+    assert (longer.exit_code, json.loads(longer.output)["comment"]) == (0, "it takes longer"), longer.output
+    assert (await run("silence", "edit", silence[:8], url)).exit_code == 2
+    assert (await run("silence", "show", "ffffffff", url)).exit_code == 3
+    assert json.loads((await run("explain", PRINT, "--json", url)).output)["receivers"] == ["desk"]
     assert 'alertname=~"Cost.*" service="chat"' in listed
-    assert "created by ada" in (await run("silence", "show", silence, url)).output
+    assert "created by ada" in (await run("silence", "show", silence[:8], url)).output
     assert f"{silence}  expired" in (await run("silence", "expire", silence, url)).output
-    assert silence in (await run("silence", "list", "--expired", url)).output
+    assert silence[:8] in (await run("silence", "list", "--expired", url)).output
     weekly = ("--every", "FREQ=WEEKLY;BYDAY=SU", "--until", (NOW + timedelta(days=30)).isoformat(), "--remind", "30m")
     again = await run("silence", "add", "service=chat", "-c", "backups", "-d", "2h", *weekly, url)
     assert again.exit_code == 0, again.output

@@ -1,6 +1,7 @@
 """What the page offers to whom, and where it says that something went wrong; in a real browser, without a worker."""
 
 import dataclasses
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -56,7 +57,7 @@ async def test_rows_are_selected_with_mouse_and_keyboard_and_stay_so_while_the_l
     await shot(page, "selected")
     await bar.get_by_role("button", name="Select none").click()
     await expect(bar).to_be_hidden()
-    for key in "jkkkjk":
+    for key in "jkkkkkjk":
         await page.keyboard.press(key)
     await expect(rows.nth(0).get_by_role("link")).to_be_focused()
     await page.keyboard.press("x")
@@ -77,6 +78,7 @@ async def test_a_viewer_sees_everything_and_is_offered_nothing(
         for name, offered in (("viewer", 0), ("responder", 1)):
             context = await browser.new_context(base_url=address)
             page = await context.new_page()
+            dialog = page.get_by_role("dialog")
             await page.goto(f"/incidents/{incident}")
             await page.get_by_label("Name").fill(name)
             await page.get_by_label("Password").fill(PASSWORD)
@@ -88,8 +90,20 @@ async def test_a_viewer_sees_everything_and_is_offered_nothing(
             await expect(page.locator("tbody tr")).to_have_count(1)
             await expect(page.get_by_role("button", name="New incident")).to_have_count(offered)
             await expect(page.locator("tbody").get_by_role("checkbox")).to_have_count(offered)
+            await page.get_by_role("link", name="Silences").click()
+            await expect(page.get_by_text("Nothing is silenced")).to_be_visible()
+            await expect(page.get_by_role("button", name="Preview")).to_have_count(offered)
             await page.get_by_role("button", name=name).click()
-            await page.get_by_role("dialog").get_by_role("button", name="Sign out").click()
+            await dialog.get_by_role("button", name="Change password").click()
+            await dialog.get_by_label("Your password").fill("not this one")
+            await dialog.get_by_label("The new one").fill("another long password")
+            await dialog.get_by_role("button", name="Change").click()
+            await expect(dialog.locator("#field-password-wrong")).to_have_text("it is not the present one")
+            await dialog.get_by_label("Your password").fill(PASSWORD)
+            await dialog.get_by_role("button", name="Change").click()
+            await expect(dialog).to_have_count(0)
+            await page.get_by_role("button", name=name).click()
+            await dialog.get_by_role("button", name="Sign out").click()
             await expect(page.get_by_label("Password")).to_be_visible()
             await context.close()
 
@@ -118,6 +132,27 @@ async def test_jobs_are_run_paused_and_cancelled(page: Page, conn: "Conn") -> No
     await expect(job).to_contain_text("paused by anonymous")
     await job.get_by_role("button", name="Resume").click()
     await expect(job).to_contain_text("next in")
+    dialog = page.get_by_role("dialog")
+    await job.get_by_role("button", name="Drop").click()
+    await dialog.get_by_role("button", name="Drop").click()
+    await expect(job).to_have_count(0)
+
+    await page.get_by_role("button", name="Export…").click()
+    await dialog.get_by_label("What").select_option("Alerts")
+    await dialog.get_by_role("button", name="Export").click()
+    asked = page.locator("section", has_text="Background work")
+    await expect(asked).to_contain_text("export")
+    told = await conn.fetchval("SELECT arguments::text FROM job_runs WHERE action = 'export'")
+    assert json.loads(told) == {"what": "alerts", "format": "csv"}
+
+    await conn.execute("TRUNCATE heartbeats")
+    await page.request.post("/api/v1/heartbeats/nightly-backup?interval=25h")
+    await page.reload()
+    beat = page.locator("[data-heartbeat=nightly-backup]")
+    await expect(beat).to_contain_text("every 1d 1h")
+    await beat.get_by_role("button", name="Watch no more").click()
+    await dialog.get_by_role("button", name="Watch no more").click()
+    await expect(beat).to_have_count(0)
 
 
 async def test_only_what_one_works_on_is_shown(page: Page, conn: "Conn") -> None:

@@ -51,13 +51,19 @@ async def test_a_silence_is_previewed_created_and_expired(page: Page, conn: "Con
     row = page.locator(".silences li[data-state=active]")
     await expect(row).to_contain_text('service="chat", zone=~"e.*|x,y"')
     await expect(row).to_contain_text(NASTY)
+    await row.get_by_role("button", name="Change").click()
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_label("Ends").select_option("1 week from now")
+    await dialog.get_by_label("Comment").fill("it takes longer")
+    await dialog.get_by_role("button", name="Save").click()
+    await expect(row).to_contain_text("it takes longer")
     await row.get_by_text("Who changed it").click()
     await expect(row).to_contain_text("created by ada")
     await shot(page, "silences")
     await row.get_by_role("button", name="Expire").click()
     await expect(page.locator(".silences li[data-state=expired]")).to_contain_text("ended")
     stored = await conn.fetch("SELECT action, actor FROM silence_audit ORDER BY seq")
-    assert [tuple(entry) for entry in stored] == [("created", "ada"), ("expired", "ada")]
+    assert [tuple(entry) for entry in stored] == [("created", "ada"), ("edited", "ada"), ("expired", "ada")]
 
 
 async def test_what_cannot_be_a_silence_is_said(page: Page) -> None:

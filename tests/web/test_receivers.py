@@ -1,10 +1,13 @@
 """GET /api/v1/receivers shows the present rules' channels, their queues, and targets that are left alone."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import httpx
+from click.testing import CliRunner
 
+from agents.__main__ import main
 from sinks import config_rows, target_rows
 from sinks.target_rows import TargetState
 from streams.rules_http import place_of
@@ -53,3 +56,8 @@ async def test_a_receiver_shows_its_limit_its_queue_and_how_its_targets_answer(
     assert first["paused_until"] is not None
     assert (second["state"], second["waiting"], second["oldest_at"]) == ("ok", 0, None)
     assert "secret-path" not in str(desk)
+    told = await asyncio.to_thread(CliRunner().invoke, main, ["receiver", "list", f"--url={client.base_url}"])
+    assert [line.split()[:2] for line in told.stdout.splitlines()[1:]] == [
+        *(["desk", "webhook"],) * 2, ["nobody", "none"], ["@ada", "webhook"]
+    ]  # fmt: skip
+    assert "server_error" in told.stdout

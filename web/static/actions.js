@@ -1,5 +1,5 @@
 // What people can do to incidents: when it can be done, what it asks for, and what it sends.
-import { el, number } from "/static/dom.js";
+import { el, number, words } from "/static/dom.js";
 import { Failure, ask, onceKey, send } from "/static/feed.js";
 import { openDialog } from "/static/dialog.js";
 import { pickIncident } from "/static/pick.js";
@@ -9,8 +9,14 @@ const PATH = "/api/v1/incidents";
 const AT_ONCE = 6;
 const ACTIVE = ["open", "acknowledged"];
 const SEVERITIES = ["critical", "error", "warning", "info", "unknown"];
+export const KINDS = [
+  "provider_outage", "rate_limit", "latency", "cost", "drift", "eval_drop", "hallucination", "format_break",
+  "prompt_injection", "data_leak", "runaway_agent", "stale_index", "infrastructure", "application", "security",
+  "data", "other",
+];
 const SNOOZES = { "30m": "30 minutes", "1h": "1 hour", "2h": "2 hours", "4h": "4 hours", "8h": "8 hours", "24h": "1 day", "72h": "3 days", "168h": "1 week", until: "Until…" };
 const COMMENT = { name: "comment", label: "Comment (optional)", kind: "area", maxlength: 4000 };
+const under = (item) => item.status === "merged" || Boolean(item.parent_id);
 const active = (item) => ACTIVE.includes(item.status);
 
 // In the order they are shown. `many`: may be done to several at once. Without `form` it is done at once.
@@ -58,6 +64,7 @@ export const ACTIONS = {
         { name: "title", label: "Title", value: item.title, required: true, maxlength: 255 },
         { name: "description", label: "Description", kind: "area", value: item.description, maxlength: 20000 },
         { name: "severity", label: "Severity", kind: "select", options: { "": "As it is", auto: "What its alerts say", ...Object.fromEntries(SEVERITIES.map((one) => [one, one])) } },
+        { name: "kind", label: "Kind", kind: "select", value: item.kind, options: Object.fromEntries(KINDS.map((one) => [one, words(one)])) },
         { name: "labels", label: "Labels", kind: "area", value: labelsText(item.labels), placeholder: "name=value, one a line", maxlength: 4000 }],
     }),
   },
@@ -68,7 +75,14 @@ export const ACTIONS = {
       fields: [{ name: "into", kind: "own", required: true, make: (common) => pickIncident(common, items) }, COMMENT],
     }),
   },
-  split: { label: "Split", key: "p", many: true, can: (item) => item.status === "merged" || Boolean(item.parent_id) },
+  split: { label: "Split", key: "p", many: true, can: (item) => under(item) && !item.rule },
+  uncorrelate: {
+    label: "Undo correlation", key: "p", can: (item) => under(item) && Boolean(item.rule),
+    form: ([item]) => ({
+      intro: `The rule “${item.rule}” put it under another incident. It will speak for itself again, and that rule leaves it and the next incidents of its group alone.`,
+      fields: [COMMENT],
+    }),
+  },
   link: {
     label: "Add link", key: "l", path: "links", can: () => true,
     form: () => ({
@@ -142,6 +156,7 @@ async function edit(item, values) {
   const body = {};
   if (values.title !== item.title) body.title = values.title;
   if (values.description !== (item.description || "")) body.description = values.description;
+  if (values.kind !== item.kind) body.kind = values.kind;
   if (values.severity) body.severity = values.severity === "auto" ? null : values.severity;
   const labels = labelsOf(values.labels);
   if (labelsText(labels) !== labelsText(item.labels)) body.labels = labels;
@@ -154,7 +169,7 @@ async function edit(item, values) {
     } catch (error) {
       if (error.status !== 412) throw error;
       const { incident, labels: now } = await ask(path);
-      const same = incident.title === item.title && incident.description === item.description && labelsText(now) === labelsText(item.labels);
+      const same = incident.title === item.title && incident.kind === item.kind && incident.description === item.description && labelsText(now) === labelsText(item.labels);
       if (!same || !left) throw new Failure(412, "Somebody changed it meanwhile. Close this, look at it, and try again.");
       revision = incident.revision;
     }
@@ -186,13 +201,13 @@ export function redact(item, what, name, done) {
 }
 
 // An incident by hand; `go` shows it.
-export function openByHand(kinds, go) {
+export function openByHand(go) {
   return openDialog({
     title: "Open an incident", label: "Open",
     fields: [
       { name: "title", label: "What is wrong", required: true, maxlength: 255 },
       { name: "severity", label: "Severity", kind: "select", value: "error", options: Object.fromEntries(SEVERITIES.map((one) => [one, one])) },
-      { name: "kind", label: "Kind", kind: "select", value: "other", options: Object.fromEntries(kinds.map((one) => [one, one.replaceAll("_", " ")])) },
+      { name: "kind", label: "Kind", kind: "select", value: "other", options: Object.fromEntries(KINDS.map((one) => [one, words(one)])) },
       { name: "description", label: "Description", kind: "area", maxlength: 20000 },
       { name: "labels", label: "Labels", kind: "area", placeholder: "service=chat, one a line", help: "They choose the route, and so who is told." }],
     submit: async ({ labels, ...values }) => {

@@ -1,10 +1,34 @@
 // A form in a dialog: fields with labels, what is wrong beside the field it is about, and the focus back afterwards.
 import { el } from "/static/dom.js";
 
-// `submit(values)` does it and throws what is wrong; the dialog stays open then. Gives whether it was done.
-export function openDialog({ title, intro, fields, submit, label = "Save", danger = false }) {
+// Shows a dialog over the page. When it is closed, at that very moment it is gone and the focus is back,
+// so that the next key is one for the page: the browser's own event of that comes a while later.
+export function overlay(dialog, gone = () => {}) {
   const before = document.activeElement;
   const beforeKey = before?.dataset?.focus;
+  let over = false;
+  const shut = () => {
+    if (over) return;
+    over = true;
+    dialog.close();
+    dialog.remove();
+    gone();
+    const focused = document.activeElement;
+    if (focused && focused !== document.body) return;
+    // What had the focus may have been drawn anew meanwhile.
+    const again = before !== document.body && before?.isConnected ? before : beforeKey && document.querySelector(`[data-focus="${CSS.escape(beforeKey)}"]`);
+    (again || document.getElementById("main")).focus({ preventScroll: true });
+  };
+  dialog.addEventListener("cancel", (event) => { event.preventDefault(); shut(); });
+  dialog.addEventListener("close", shut);
+  document.body.append(dialog);
+  dialog.showModal();
+  return shut;
+}
+
+// `submit(values)` does it and throws what is wrong; the dialog stays open then. Gives whether it was done.
+// `instead` is another way out: { label, act }.
+export function openDialog({ title, intro, fields, submit, instead = null, label = "Save", danger = false }) {
   const said = el("p", { class: "wrong", role: "alert" });
   const rows = fields.map((field) => row(field));
   const go = el("button", { type: "submit", class: danger ? "primary danger" : "primary" }, label);
@@ -12,9 +36,12 @@ export function openDialog({ title, intro, fields, submit, label = "Save", dange
     el("h2", { id: "dialog-title" }, title),
     intro ? el("p", { class: "intro" }, intro) : null,
     rows.map(({ node }) => node), said,
-    el("p", { class: "buttons" }, go, el("button", { type: "button", onclick: () => dialog.close() }, "Cancel")));
+    el("p", { class: "buttons" }, go,
+      instead ? el("button", { type: "button", onclick: () => { shut(); instead.act(); } }, instead.label) : null,
+      el("button", { type: "button", onclick: () => shut() }, "Cancel")));
   const dialog = el("dialog", { "aria-labelledby": "dialog-title" }, form);
 
+  let shut;
   return new Promise((done) => {
     let did = false;
     form.addEventListener("submit", async (event) => {
@@ -30,7 +57,7 @@ export function openDialog({ title, intro, fields, submit, label = "Save", dange
       try {
         await submit(values);
         did = true;
-        dialog.close();
+        shut();
       } catch (error) { show(error, rows, said); }
       go.disabled = false;
       go.removeAttribute("aria-busy");
@@ -38,17 +65,7 @@ export function openDialog({ title, intro, fields, submit, label = "Save", dange
     form.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); form.requestSubmit(); }
     });
-    dialog.addEventListener("close", () => {
-      dialog.remove();
-      done(did);
-      // The browser gives the focus back, and by now somebody may have moved it on.
-      if (document.activeElement && document.activeElement !== document.body) return;
-      // What had the focus may have been drawn anew meanwhile.
-      const again = before?.isConnected ? before : beforeKey && document.querySelector(`[data-focus="${CSS.escape(beforeKey)}"]`);
-      (again || document.getElementById("main")).focus({ preventScroll: true });
-    });
-    document.body.append(dialog);
-    dialog.showModal();
+    shut = overlay(dialog, () => done(did));
     (rows[0]?.focus ?? (() => go.focus()))();
   });
 }
@@ -89,7 +106,7 @@ const KINDS = {
     const known = field.known?.length ? el("datalist", { id: `${common.id}-known` }, field.known.map((value) => el("option", { value }))) : null;
     const input = el("input", { type: field.type || "text", autocomplete: "off", value: field.value || null, list: known ? known.id : null, ...common });
     if (known) queueMicrotask(() => input.after(known));
-    return { input, value: () => input.value.trim() };
+    return { input, value: () => (field.type === "password" ? input.value : input.value.trim()) };
   },
   area(field, common) {
     const input = el("textarea", { rows: 4, ...common }, field.value || "");

@@ -76,20 +76,26 @@ export function tick(root = document) {
 let pressed = false;
 const waiting = new Map();
 addEventListener("pointerdown", () => { pressed = true; }, true);
-for (const name of ["pointerup", "pointercancel", "dragend"]) {
-  addEventListener(name, () => {
-    pressed = false;
-    setTimeout(() => { const draws = [...waiting]; waiting.clear(); for (const [root, draw] of draws) redrawn(root, draw); });
-  }, true);
+for (const name of ["pointerup", "pointercancel", "dragend", "blur", "keydown"]) addEventListener(name, letGo, true);
+// The list of a select, or another window, may take the moment of letting go for itself.
+addEventListener("pointermove", (event) => { if (!event.buttons) letGo(); }, true);
+
+function letGo() {
+  if (!pressed) return;
+  pressed = false;
+  setTimeout(() => { const draws = [...waiting]; waiting.clear(); for (const [root, draw] of draws) redrawn(root, draw); });
 }
 
-// Draws anew and gives the focus back to what had it, known by its data-focus.
+// Draws anew and gives the focus back to what had it, known by its data-focus; what is gone leaves it to the page.
 export function redrawn(root, draw) {
   if (pressed) { waiting.set(root, draw); return; }
   const focused = document.activeElement;
-  const key = root.contains(focused) ? focused.dataset.focus : null;
+  const had = root.contains(focused);
+  const key = had ? focused.dataset.focus : null;
   draw();
-  if (key) root.querySelector(`[data-focus="${CSS.escape(key)}"]`)?.focus({ preventScroll: true });
+  if (!had || root.contains(document.activeElement)) return;
+  const again = key && root.querySelector(`[data-focus="${CSS.escape(key)}"]`);
+  (again || document.getElementById("main")).focus({ preventScroll: true });
 }
 
 export const badge = (kind, value) => el("span", { class: `badge ${kind}`, dataset: { value } }, words(value));

@@ -13,7 +13,7 @@ export class Incident {
     this.go = go;
     this.opened = new Set();
     this.stories = new Map();
-    this.timeline = new Timeline(id, { known: () => this.wordsOfAlerts(), done: (item, detail, anew) => this.took(detail, anew) });
+    this.timeline = new Timeline(id, { known: () => this.wordsOfAlerts(), undo: (entry) => this.undo(entry), done: (item, detail, anew) => this.took(detail, anew) });
     this.head = el("div");
     this.said = el("p", { class: "said wrong", role: "alert" });
     this.side = el("div");
@@ -47,8 +47,10 @@ export class Incident {
   keys() {
     const keys = { u: ["All incidents", () => this.go("/")] };
     if (!mayAct()) return keys;
-    const all = Object.entries(ACTIONS).map(([name, action]) => [action.key, [action.label, () => this.act(name)]]);
-    return { ...keys, ...Object.fromEntries(all), c: ["Comment", () => this.timeline.text.focus()] };
+    const all = Object.entries(ACTIONS).filter(([, action]) => action.key !== ACTIONS.split.key)
+      .map(([name, action]) => [action.key, [action.label, () => this.act(name)]]);
+    return { ...keys, ...Object.fromEntries(all), c: ["Comment", () => this.timeline.text.focus()],
+      p: ["Split, or undo what a rule did", () => this.act(this.detail?.rule ? "uncorrelate" : "split")] };
   }
 
   act(name) {
@@ -61,12 +63,15 @@ export class Incident {
 
   // The incident with what actions ask of it.
   get item() {
-    const { incident, labels: own, snoozed_until } = this.detail;
-    return { ...incident, labels: own, snoozed_until };
+    const { incident, labels: own, snoozed_until, rule } = this.detail;
+    return { ...incident, labels: own, snoozed_until, rule };
   }
 
   wordsOfAlerts() {
-    return new Map((this.detail?.alerts || []).map((alert) => [alert.identity, alert.summary || alert.labels.alertname]));
+    const { alerts = [], children = [], parent = null } = this.detail || {};
+    return new Map([
+      ...alerts.map((alert) => [alert.identity, alert.summary || alert.labels.alertname]),
+      ...[...children, parent].filter(Boolean).map((one) => [one.id, one.title])]);
   }
 
   refresh() {
@@ -91,7 +96,7 @@ export class Incident {
       this.node.replaceChildren(back(), this.head, el("div", { class: "columns" }, this.side, el("div", {}, this.people, this.timeline.node)));
     }
     redrawn(this.head, () => this.head.replaceChildren(this.summary(incident)));
-    redrawn(this.side, () => this.side.replaceChildren(...[this.children(), this.alerts(incident, alerts), this.notices(notices)].filter(Boolean)));
+    redrawn(this.side, () => this.side.replaceChildren(...[this.children(), this.alerts(incident, alerts), this.notices(incident, notices)].filter(Boolean)));
     redrawn(this.people, () => this.people.replaceChildren(...[escalation(this.detail.escalation)].filter(Boolean)));
     this.timeline.draw();
   }
@@ -113,7 +118,8 @@ export class Incident {
     if (this.detail.severity_by === "person") facts.push(["Severity", "set by a person"]);
     if (incident.reopened) facts.push(["Reopened", `${incident.reopened}×`]);
     if (incident.predecessor_id) facts.push(["Before it", el("a", { href: `/incidents/${incident.predecessor_id}`, "data-link": true }, "earlier incident")]);
-    if (incident.parent_id) facts.push(["Under", el("a", { href: `/incidents/${incident.parent_id}`, "data-link": true }, this.detail.parent?.title || "another incident")]);
+    if (incident.parent_id) facts.push(["Under", el("a", { href: `/incidents/${incident.parent_id}`, "data-link": true }, this.detail.parent?.title || "another incident"),
+      this.detail.rule ? ` by the rule “${this.detail.rule}”` : ""]);
     const links = this.detail.links || [];
     return el("header", { class: "head", dataset: { severity: incident.severity } },
       el("p", { class: "badges" }, badge("severity", incident.severity), badge("status", incident.status),
@@ -147,11 +153,26 @@ export class Incident {
       el("ul", { class: "children" }, children.map((child) => el("li", {},
         badge("severity", child.severity), badge("status", child.status),
         el("a", { class: "what", href: `/incidents/${child.id}`, "data-link": true, dataset: { focus: `child:${child.id}` } }, child.title),
-        mayAct() ? el("button", { type: "button", class: "quiet", dataset: { focus: `split:${child.id}` }, "aria-label": `Split ${child.title}`, onclick: () => this.split(child) }, "Split") : null))));
+        child.rule ? el("small", {}, `rule “${child.rule}”`) : null,
+        mayAct() ? this.apart(child, "split") : null))));
   }
 
-  split(child) {
-    perform("split", [{ ...child, parent_id: this.id }], { done: () => this.load(), said: (text) => { this.said.textContent = text; } });
+  // Takes a child out again; what a rule did is undone for good.
+  apart(child, place) {
+    const name = child.rule ? "uncorrelate" : "split";
+    const { label } = ACTIONS[name];
+    return el("button", { type: "button", class: "quiet", dataset: { focus: `${place}:${child.id}` }, "aria-label": `${label}: ${child.title}`, onclick: () => {
+      perform(name, [{ ...child, parent_id: this.id }], { done: () => this.load(), said: (text) => { this.said.textContent = text; } });
+    } }, label);
+  }
+
+  // Beside the evidence in the timeline of what a rule did, while it is so: the way to undo it.
+  undo({ event, seq, detail }) {
+    if (!mayAct() || !detail.rule || !this.detail) return null;
+    const child = event === "child merged" ? this.detail.children.find((one) => one.id === detail.child && one.rule) : null;
+    if (child) return this.apart(child, `undo:${seq}`);
+    if (event !== "merged" || this.detail.rule !== detail.rule || this.detail.incident.parent_id !== detail.into) return null;
+    return el("button", { type: "button", class: "quiet", dataset: { focus: `undo:${seq}` }, onclick: () => this.act("uncorrelate") }, ACTIONS.uncorrelate.label);
   }
 
   why(fingerprint) {
@@ -164,11 +185,12 @@ export class Incident {
   alerts(incident, alerts) {
     const more = incident.alerts > alerts.length ? `the first ${number(alerts.length)} of ${number(incident.alerts)}` : number(alerts.length);
     const hidden = Object.keys(incident.group_labels);
+    const apart = differing(alerts, hidden);
     return el("section", { class: "panel" }, el("h2", {}, "Alerts ", el("small", {}, more)),
-      alerts.length ? el("ul", { class: "alerts" }, alerts.map((alert) => this.alert(alert, hidden))) : empty("No alerts", "None is linked to this incident."));
+      alerts.length ? el("ul", { class: "alerts" }, alerts.map((alert) => this.alert(alert, hidden, apart))) : empty("No alerts", "None is linked to this incident."));
   }
 
-  alert(alert, hidden) {
+  alert(alert, hidden, apart) {
     const key = `${alert.identity}/${alert.occurrence}`;
     const annotations = Object.entries(alert.annotations).filter(([, value]) => value);
     return el("li", { dataset: { status: alert.status, severity: alert.severity } },
@@ -178,7 +200,8 @@ export class Incident {
       },
       el("summary", {},
         badge("alert", alert.status),
-        el("span", { class: "what" }, alert.summary || alert.labels.alertname || alert.fingerprint),
+        el("span", { class: "what" }, alert.summary || alert.labels.alertname || alert.fingerprint, " ",
+          el("small", {}, apart.filter((name) => alert.labels[name]).map((name) => `${name}=${alert.labels[name]}`).join("  "))),
         el("span", { class: "times" }, `${compact(alert.events)}×`),
         age(alert.starts_at, alert.ends_at)),
       alert.description && alert.description !== alert.summary ? el("p", {}, alert.description) : null,
@@ -191,15 +214,22 @@ export class Incident {
       this.why(alert.fingerprint)));
   }
 
-  notices(notices) {
+  notices(incident, notices) {
+    const why = incident.status === "merged" ? "The incident that it is under speaks for it." : "Notices appear when the group's wait is over.";
     return el("section", { class: "panel" }, el("h2", {}, "Notices ", el("small", {}, number(notices.length))),
       notices.length ? el("ul", { class: "notices" }, notices.map((notice) => el("li", {},
         badge("task", notice.state),
         el("span", { class: "what" }, `${notice.receiver} `, el("small", {}, `${notice.channel} → ${notice.target}`)),
         el("span", { class: "why" }, words(notice.reason), notice.attempts > 1 ? ` · ${notice.attempts} attempts` : "",
           notice.last_reason && notice.state !== "sent" ? ` · ${words(notice.last_reason)}` : ""),
-        age(notice.finished_at || notice.created_at)))) : empty("Nobody told yet", "Notices appear when the group's wait is over."));
+        age(notice.finished_at || notice.created_at)))) : empty("Nobody told yet", why));
   }
+}
+
+// The labels by which the alerts of one list differ: at most three of them.
+function differing(alerts, hidden) {
+  const names = new Set(alerts.flatMap((alert) => Object.keys(alert.labels)));
+  return [...names].filter((name) => !hidden.includes(name) && new Set(alerts.map((alert) => alert.labels[name])).size > 1).sort().slice(0, 3);
 }
 
 // Who is told next, and when, if nobody acknowledges.

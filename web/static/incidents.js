@@ -1,17 +1,12 @@
 // The list of incidents: filters, search, live rows, and what is done to those that are selected.
 import { el, age, badge, compact, empty, number, redrawn, words } from "/static/dom.js";
 import { ask } from "/static/feed.js";
-import { openByHand } from "/static/actions.js";
+import { KINDS, openByHand } from "/static/actions.js";
 import { Selection } from "/static/selection.js";
 import { mayAct, myName } from "/static/session.js";
 
 const SEVERITIES = ["critical", "error", "warning", "info", "unknown"];
 const STATUSES = { active: ["open", "acknowledged"], resolved: ["resolved", "merged"], all: [] };
-const KINDS = [
-  "provider_outage", "rate_limit", "latency", "cost", "drift", "eval_drop", "hallucination", "format_break",
-  "prompt_injection", "data_leak", "runaway_agent", "stale_index", "infrastructure", "application", "security",
-  "data", "other",
-];
 const SORTS = { severity: "Worst first", updated: "Latest change", created: "Newest" };
 
 export class Incidents {
@@ -66,7 +61,7 @@ export class Incidents {
       select("Status", { active: "Active", resolved: "Resolved", all: "All" }, this.wanted.show, (show) => this.want({ show })),
       select("Kind", { "": "Every kind", ...Object.fromEntries(KINDS.map((kind) => [kind, words(kind)])) }, this.wanted.kind, (kind) => this.want({ kind })),
       select("Order", SORTS, this.wanted.sort, (sort) => this.want({ sort })),
-      el("div", { class: "chips", role: "group", "aria-label": "Severity" }, this.chips), this.mine());
+      el("div", { class: "chips", role: "group", "aria-label": "Severity, and whose" }, this.chips, this.mine()));
   }
 
   // Only what one works on; for whoever has a name.
@@ -167,10 +162,22 @@ export class Incidents {
     }
   }
 
-  openByHand() { openByHand(KINDS, this.go); }
+  openByHand() { openByHand(this.go); }
 
-  // The row that the keys are about: the one that has the focus.
-  get current() { return document.activeElement?.closest?.("table.incidents tr[data-id]")?.dataset.id; }
+  // The row that the keys are about: the one that has the focus, or had it last while nothing else has.
+  get current() {
+    const focused = document.activeElement;
+    const id = focused?.closest?.("table.incidents tr[data-id]")?.dataset.id;
+    if (id) return id;
+    return [null, document.body, document.getElementById("main")].includes(focused) && this.items.has(this.at) ? this.at : undefined;
+  }
+
+  // Marks that row, so that one sees what a key would be about.
+  focused() {
+    const { current } = this;
+    if (current) this.at = current;
+    for (const row of this.body.children) row.classList.toggle("current", row.dataset.id === current);
+  }
 
   keys() {
     const keys = {
@@ -191,6 +198,7 @@ export class Incidents {
     const next = at < 0 ? Math.min(this.cursor ?? 0, this.order.length - 1) : Math.min(this.order.length - 1, Math.max(0, at + by));
     const row = this.body.children[next];
     if (!row) return;
+    this.selection.hush();
     row.querySelector("td.incident a").focus();
     row.scrollIntoView({ block: "nearest" });
   }
@@ -203,6 +211,7 @@ export class Incidents {
     const at = this.body.contains(document.activeElement) ? [...this.body.children].indexOf(document.activeElement.closest("tr")) : -1;
     redrawn(this.body, () => this.body.replaceChildren(...this.order.map((id) => this.row(this.items.get(id)))));
     if (at >= 0) this.cursor = at;
+    this.focused();
     this.selection.draw(this.order);
     this.flash = null;
     this.table.hidden = !this.order.length;

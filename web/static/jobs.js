@@ -1,10 +1,15 @@
-// Jobs: when each runs next, how the last run went, all runs with their logs, and running, pausing and cancelling.
+// Jobs: when each runs next, how the last run went, all runs with their logs, and running, pausing and cancelling;
+// exports, and the heartbeats that are watched.
 import { el, age, badge, duration, empty, number, redrawn, time, until, words } from "/static/dom.js";
+import { openDialog } from "/static/dialog.js";
 import { ask, onceKey } from "/static/feed.js";
-import { mayAct } from "/static/session.js";
+import { mayAct, session } from "/static/session.js";
 
 const PATH = "/api/v1/jobs";
 const RUNS = "/api/v1/job-runs";
+const BEATS = "/api/v1/heartbeats";
+const EXPORTS = { incidents: "Incidents", alerts: "Alerts" };
+const FORMATS = { csv: "CSV", jsonl: "JSON, one object a line" };
 const LIVE = ["due", "running"];
 
 export class Jobs {
@@ -14,14 +19,17 @@ export class Jobs {
     this.said = new Map();
     this.list = el("section", { class: "panel" }, el("p", { class: "loading" }, "Loading…"));
     this.work = el("div");
-    this.node = el("div", { class: "view" }, this.list, this.work);
+    this.beats = el("div");
+    const give = mayAct() ? el("div", { class: "over" }, el("span"), el("button", { type: "button", class: "plain", dataset: { focus: "export" }, onclick: () => this.export() }, "Export…")) : null;
+    this.node = el("div", { class: "view" }, ...[give, this.list, this.work, this.beats].filter(Boolean));
     this.load();
   }
 
   async load() {
     try {
-      const [jobs, work] = await Promise.all([ask(PATH), ask(`${RUNS}?limit=50`)]);
+      const [jobs, work, watched] = await Promise.all([ask(PATH), ask(`${RUNS}?limit=50`), ask(BEATS)]);
       this.jobs = jobs;
+      this.watched = watched;
       this.asked = work.items.filter((run) => !run.job);
       await Promise.all([...this.opened.keys()].map((name) => this.loadRuns(name)));
       this.failed = null;
@@ -51,6 +59,48 @@ export class Jobs {
       this.jobs.length ? el("ul", { class: "jobs" }, this.jobs.map((job) => this.job(job))) : empty("No jobs", "The rules file and the API make them.")));
     redrawn(this.work, () => this.work.replaceChildren(...(this.asked.length ? [el("section", { class: "panel" }, el("h2", {}, "Background work"),
       el("ul", { class: "runs" }, this.asked.map((run) => this.run(run))))] : [])));
+    redrawn(this.beats, () => this.beats.replaceChildren(...(this.watched.length ? [el("section", { class: "panel" }, el("h2", {}, "Heartbeats ", el("small", {}, number(this.watched.length))),
+      el("ul", { class: "runs" }, this.watched.map((one) => this.heartbeat(one))))] : [])));
+  }
+
+  // A thing that is to be heard of: since when it was, and until when it must be again.
+  heartbeat(one) {
+    const missing = one.state === "missing";
+    return el("li", { dataset: { heartbeat: one.name } },
+      badge("task", one.state), el("b", {}, one.name),
+      el("span", { class: "what" }, `every ${duration(one.interval_seconds)} · last heard of `, age(one.last_beat_at), " ago",
+        ...(missing ? [] : [" · due ", until(one.due_at)])),
+      mayAct() ? button("Watch no more", `beat:${one.team}/${one.name}`, () => this.forget(one), "quiet") : null,
+      el("p", { class: "wrong", role: "alert" }, this.said.get(`beat:${one.name}`) || ""));
+  }
+
+  forget({ name }) {
+    openDialog({
+      title: `Watch ${name} no more?`, label: "Watch no more", danger: true, fields: [],
+      intro: "If it is missing, its alert ends. Its next beat with an interval has it watched again.",
+      submit: async () => { await ask(`${BEATS}/${encodeURIComponent(name)}`, null, { method: "DELETE" }); await this.load(); },
+    });
+  }
+
+  export() {
+    openDialog({
+      title: "Export", label: "Export", intro: "It is written in the background; a link to it shows here when it is done.",
+      fields: [
+        { name: "what", label: "What", kind: "select", options: EXPORTS, value: "incidents" },
+        { name: "format", label: "As", kind: "select", options: FORMATS, value: "csv" }],
+      submit: async (chosen) => {
+        await ask(RUNS, null, { method: "POST", headers: onceKey(), body: { action: "export", arguments: chosen } });
+        await this.load();
+      },
+    });
+  }
+
+  // Only what the API made can be dropped; the rest is in the rules file.
+  drop({ name }) {
+    openDialog({
+      title: `Drop the job ${name}?`, label: "Drop", danger: true, fields: [], intro: "Its runs are kept for a while.",
+      submit: async () => { await ask(`${PATH}/${encodeURIComponent(name)}`, null, { method: "DELETE" }); await this.load(); },
+    });
   }
 
   job(job) {
@@ -65,7 +115,8 @@ export class Jobs {
         mayAct() ? el("div", { class: "actions" },
           button("Run now", `run:${job.name}`, () => this.change(job.name, `${path}/run`)),
           job.paused ? button("Resume", `pause:${job.name}`, () => this.change(job.name, `${path}/resume`))
-            : job.schedule ? button("Pause", `pause:${job.name}`, () => this.change(job.name, `${path}/pause`)) : null) : null),
+            : job.schedule ? button("Pause", `pause:${job.name}`, () => this.change(job.name, `${path}/pause`)) : null,
+          job.origin === "api" && session.scopes.includes("admin") ? button("Drop", `drop:${job.name}`, () => this.drop(job)) : null) : null),
       el("p", { class: "wrong", role: "alert" }, this.said.get(job.name) || ""),
       el("details", { open: Boolean(runs), ontoggle: (event) => this.toggle(job.name, event.target.open) },
         el("summary", { dataset: { focus: `runs:${job.name}` } }, "Runs"),

@@ -97,6 +97,7 @@ const keys = {
   "?": ["These keys", () => showKeys(keys, view?.keys?.() || {})],
 };
 listen(keys, () => view?.keys?.() || {});
+document.addEventListener("focusin", () => view?.focused?.());
 document.getElementById("keys").addEventListener("click", () => keys["?"][1]());
 
 let entered = false;

@@ -29,6 +29,12 @@ export class Selection {
     this.drawn();
   }
 
+  // What was said is read once one walks on.
+  hush() {
+    this.said.textContent = "";
+    this.bar.hidden = !this.chosen.size;
+  }
+
   // The box of one row; with shift, everything from the last one on.
   box(item, order) {
     return el("input", {
@@ -57,7 +63,11 @@ export class Selection {
   }
 
   act(name, items = this.selected) {
-    if (!items.length) return;
+    if (!items.length) {
+      this.said.textContent = "Which one? j and k walk through the list, x selects.";
+      this.bar.hidden = false;
+      return;
+    }
     const many = this.chosen.size > 0;
     perform(name, items, {
       done: (item) => { if (!many) this.last = item.id; this.done(item); },

@@ -43,6 +43,21 @@ function offerOut() {
     title: `You are ${session.name}`, label: "Sign out",
     intro: `Your role is ${session.role}.`,
     fields: [],
+    instead: { label: "Change password", act: changePassword },
     submit: async () => { await ask("/api/v1/session", null, { method: "DELETE" }); location.assign("/login"); },
+  });
+}
+
+function changePassword() {
+  openDialog({
+    title: "Change your password", label: "Change",
+    intro: "Your other sessions end.",
+    fields: [
+      { name: "password", label: "Your password", type: "password", required: true, maxlength: 1024 },
+      { name: "new_password", label: "The new one", type: "password", required: true, maxlength: 1024 }],
+    submit: async (said) => {
+      Object.assign(session, await ask("/api/v1/session/password", null, { method: "POST", body: said }));
+      credentials.csrf = session.csrf;
+    },
   });
 }

@@ -9,18 +9,21 @@ const EVENTS = {
   unacknowledged: "Acknowledgement taken back", snoozed: "Snoozed", "snooze ended": "Snooze ended", assigned: "Assigned",
   comment: "Comment", edited: "Edited", "link added": "Link added", split: "Split", redacted: "Redacted",
   severity: "Severity changed", "notice made": "Notice queued", "notice sent": "Notice delivered",
-  "notice failed": "Notice failed",
+  "notice failed": "Notice failed", "child merged": "Speaks for another", "child split": "Speaks for it no more",
+  "child fires": "One that it speaks for fires", "child ended": "One that it speaks for has ended",
 };
 const END = Number.MAX_SAFE_INTEGER;
 const PAGE = 100;
 const TEXTS = ["comment", "edited", "link added"];
 
 export class Timeline {
-  // `known()` maps identities of alerts to their words; `done(incident, detail)` has each new state.
-  constructor(id, { known, done }) {
+  // `known()` maps identities of alerts, and ids of incidents, to their words; `undo(entry)` is what takes it back, if anything does;
+  // `done(incident, detail)` has each new state.
+  constructor(id, { known, undo, done }) {
     this.path = `/api/v1/incidents/${id}`;
     this.id = id;
     this.known = known;
+    this.undo = undo;
     this.done = done;
     this.entries = [];
     this.list = el("div");
@@ -75,7 +78,7 @@ export class Timeline {
     redrawn(this.list, () => this.list.replaceChildren(...[
       entries.length ? el("ol", { class: "timeline", reversed: true }, entries.map((entry) => el("li", { dataset: { event: entry.event } },
         el("p", {}, age(entry.at), el("b", {}, headline(entry))),
-        el("p", { class: "detail" }, ...story(entry, known)), this.blackOut(entry)))) : empty("Nothing yet", "What happens is written here."),
+        el("p", { class: "detail" }, ...story(entry, known)), this.blackOut(entry), this.undo(entry)))) : empty("Nothing yet", "What happens is written here."),
       earlier].filter(Boolean)));
   }
 
@@ -99,11 +102,14 @@ function story({ actor, event, detail }, known) {
   const parts = [];
   if (actor && !["system", "stream"].includes(actor)) parts.push(`by ${actor}`);
   for (const [name, value] of Object.entries(detail)) {
-    if (value === null || value === "" || name === "action") continue;
+    if (value === null || value === "" || name === "action" || hidden(event, name)) continue;
     if (isIdentity(value)) {
       const words = detail.summary || known.get(value);
       parts.push(words ? words : `alert ${value.slice(0, 8)}`);
     } else if (name === "summary" && Object.values(detail).some(isIdentity)) continue;
+    else if (name === "evidence") parts.push(evidence(value, known));
+    else if (name === "step") parts.push(`step ${value}${detail.policy ? ` of ${detail.policy}` : ""}${detail.round > 1 ? `, round ${detail.round}` : ""}`);
+    else if (name === "before" && event === "merged") parts.push(`it was ${words(value)}`);
     else if (name === "before" && "after" in detail) parts.push(`${worded(value)} → ${worded(detail.after)}`);
     else if (name === "after" && "before" in detail) { if (!detail.before) parts.push(`to ${worded(value)}`); }
     else if (name === "text") parts.push(value);
@@ -113,10 +119,25 @@ function story({ actor, event, detail }, known) {
     else if (name === "flapping") parts.push(value);
     else if (name === "times") parts.push(`${value}×`);
     else if (PLAIN.includes(name) && typeof value !== "object") parts.push(name === "by" ? `by ${value}` : words(String(value)));
-    else if (isId(value)) parts.push(el("a", { href: `/incidents/${value}`, "data-link": true }, `${words(name)} ${value.slice(0, 8)}`));
+    else if (isId(value)) parts.push(el("a", { href: `/incidents/${value}`, "data-link": true }, [name === "child" ? "" : words(name), known.get(value) || value.slice(0, 8)].join(" ").trim()));
     else parts.push(`${words(name)}: ${worded(value)}`);
   }
   return parts.flatMap((part, index) => (index ? [event === "comment" ? ": " : " · ", part] : [part]));
+}
+
+// What another part of the same entry says already.
+const hidden = (event, name) => (event === "escalated" && ["run", "round", "policy"].includes(name)) || (event === "merged" && name === "rule");
+
+// Why a rule put it under another incident: what they share, and how soon after each other.
+function evidence(text, known) {
+  let seen = {};
+  try { seen = JSON.parse(text); } catch { return text; }
+  const shared = worded(seen.labels || {});
+  const others = (seen.with || []).map((id) => known.get(id)).filter(Boolean);
+  const more = (seen.with || []).length - 1;
+  const whom = seen.title || others[0] || "another incident";
+  return `${shared === "nothing" ? "met" : `shares ${shared} with`} “${whom}”${more > 0 ? ` and ${more} more` : ""} within ${seen.within}`
+    + (seen.alerts > 1 ? `, ${seen.alerts} alerts` : "");
 }
 
 const PLAIN = ["by", "why", "reason", "severity"];
