@@ -31,6 +31,8 @@ export class Jobs {
       this.jobs = jobs;
       this.watched = watched;
       this.asked = work.items.filter((run) => !run.job);
+      // One that was open may be gone meanwhile.
+      for (const name of this.opened.keys()) if (!jobs.some((job) => job.name === name)) this.opened.delete(name);
       await Promise.all([...this.opened.keys()].map((name) => this.loadRuns(name)));
       this.failed = null;
     } catch (error) { this.failed = error; }
