@@ -176,7 +176,7 @@ def test_every_firing_alert_is_in_the_active_incident_of_each_of_its_groups_and_
     for dedup in play.first:
         for identity in firing & set(dedup.pulses):
             work = dedup.work([])
-            wanted |= {(ref.group, identity) for ref in work._state(identity).groups}
+            wanted |= {(ref.group, identity) for ref in work._alerts.state(identity).groups}
     assert held == wanted
     for stage in play.second:
         linked = {(link.group_key, link.identity) for link in stage.rows.links.values() if link.firing}

@@ -9,6 +9,7 @@ import pytest
 
 from agents import escalations, flushes, group_overlay, group_partition, incidents_work
 from agents.alert_partition import AlertsPartition
+from agents.dedup_telling import Telling
 from agents.dedup_work import DedupWork
 from agents.incident_actions import StepActions
 from agents.incidents_work import IncidentsWork
@@ -50,13 +51,13 @@ def _starts_without_deadlines(patch: pytest.MonkeyPatch) -> None:
 
 
 def _leaves_no_group(patch: pytest.MonkeyPatch) -> None:
-    tell = DedupWork._tell
+    tell = Telling._tell
 
-    def telling(self: DedupWork, *args: Any, **named: Any) -> None:
+    def telling(self: Telling, *args: Any, **named: Any) -> None:
         if Change.LEFT not in args:
             tell(self, *args, **named)
 
-    patch.setattr(DedupWork, "_tell", telling)
+    patch.setattr(Telling, "_tell", telling)
 
 
 def _stays_open(patch: pytest.MonkeyPatch) -> None:
