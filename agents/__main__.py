@@ -39,6 +39,7 @@ COMMANDS: Final = {
     "silence": ("agents.silence_commands:silence", "Mute alerts for a while"),
     "jobs": ("agents.job_commands:jobs", "What is done by the clock or in the background, and how it went"),
     "heartbeat": ("agents.job_commands:heartbeat", "Things that are to be heard of, and that are missed when silent"),
+    "dlq": ("agents.dlq_commands:dlq", "Events that were refused: look, replay, drop"),
     "user": ("agents.access_commands:user", "Who may sign in: add, list, passwd, disable"),
     "token": ("agents.access_commands:token", "What programs show to the gateway: create, list, revoke"),
     "explain": ("agents.silence_commands:explain", "One alert's story: what came, was decided, and happens next"),
@@ -234,7 +235,7 @@ def migrate(roles: str | None) -> None:
         if roles is not None:
             click.echo(f"granted: make logins members of {roles}_migrate, {roles}_app or {roles}_read")
 
-    _tell(job)
+    told(job)
 
 
 @main.command()
@@ -246,7 +247,7 @@ def topics() -> None:
         made = await ensure_topics(settings, click.echo)
         click.echo(f"{len(made)} topics created" if made else "all topics are there")
 
-    _tell(job)
+    told(job)
 
 
 @main.command("accept-new-log")
@@ -257,7 +258,7 @@ def accept_new_log() -> None:
     async def job(settings: Settings) -> None:
         click.echo(await accept(settings))
 
-    _tell(job)
+    told(job)
 
 
 @main.command()
@@ -284,7 +285,7 @@ def doctor(roles: tuple[str, ...], prometheus: str, canary: bool, strict: bool, 
         if not as_json:
             visit.show(finding)
 
-    ok = _tell(lambda _: visit.visit(settings, place, tell))
+    ok = told(lambda _: visit.visit(settings, place, tell))
     ok = ok and not (strict and any(finding.level is not Level.PASS for finding in every))
     if as_json:
         click.echo(visit.as_json(every, ok=ok))
@@ -297,7 +298,7 @@ def backup(file: Path) -> None:
     """Write Postgres to one file while everything goes on; it holds the secrets of the rules files."""
     from agents.backup import backup as write  # noqa: PLC0415 - each command loads only what it needs
 
-    _tell(lambda settings: write(settings, file, click.echo))
+    told(lambda settings: write(settings, file, click.echo))
 
 
 @main.command()
@@ -309,7 +310,7 @@ def restore(file: Path) -> None:
     """
     from agents.backup import restore as fill  # noqa: PLC0415 - each command loads only what it needs
 
-    _tell(lambda settings: fill(settings, file, click.echo))
+    told(lambda settings: fill(settings, file, click.echo))
 
 
 @main.command("check-config")
@@ -366,76 +367,8 @@ def receiver_test(name: str, path: Path | None) -> None:
     sys.exit(_run(try_receiver(settings, name, path or Path(settings.config), click.echo)))
 
 
-@main.group()
-def dlq() -> None:
-    """Look at events that were refused; replay them once the cause is mended, or drop them.
-
-    Exit codes: 0 done, 1 something was refused again, 2 no such dead letter.
-    """
-
-
-@dlq.command("list")
-@click.option("--source", help="only events of this source")
-@click.option("--state", type=click.Choice(["waiting", "replayed", "dropped", "all"]), default="waiting")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="everything but the bodies, as JSON")
-def dlq_list(**chosen: Any) -> None:  # noqa: ANN401 - the options
-    """List dead letters, the newest first."""
-    from agents.dlq import list_letters  # noqa: PLC0415 - each command loads only what it needs
-
-    sys.exit(_tell(lambda settings: list_letters(settings, **chosen)))
-
-
-@dlq.command("show")
-@click.argument("event_id")
-@click.option("--raw", is_flag=True, help="only the body, as it came: mend it and replay it with --body")
-def dlq_show(event_id: str, raw: bool) -> None:  # noqa: FBT001 - click passes options so
-    """Show why an event was refused, and what it said."""
-    from agents.dlq import show_letter  # noqa: PLC0415 - each command loads only what it needs
-
-    sys.exit(_tell(lambda settings: show_letter(settings, event_id, raw=raw)))
-
-
-@dlq.command("replay")
-@click.argument("event_ids", nargs=-1)
-@click.option("--all", "every", is_flag=True, help="every dead letter that waits")
-@click.option("--source", help="with --all: only events of this source")
-@click.option("--body", type=click.File("rb"), help="judge this body instead of the kept one")
-@click.option("--wait", type=click.FloatRange(0), default=30.0, show_default=True, help="seconds, for the verdicts")
-def dlq_replay(event_ids: tuple[str, ...], every: bool, source: str | None, body: Any, wait: float) -> None:  # noqa: ANN401, FBT001 - click passes options so
-    """Judge events again and let them take their way; each keeps its event id and counts once."""
-    from agents.dlq import replay_letters  # noqa: PLC0415 - each command loads only what it needs
-
-    _meant(event_ids, every=every, source=source)
-    if body is not None and len(event_ids) != 1:
-        raise click.UsageError("--body belongs to exactly one EVENT_ID")
-    mended = body.read() if body is not None else None
-    sys.exit(
-        _tell(lambda settings: replay_letters(settings, event_ids, every=every, source=source, body=mended, wait=wait))
-    )
-
-
-@dlq.command("drop")
-@click.argument("event_ids", nargs=-1)
-@click.option("--all", "every", is_flag=True, help="every dead letter that waits")
-@click.option("--source", help="with --all: only events of this source")
-@click.option("--yes", "sure", is_flag=True, help="do not ask")
-def dlq_drop(event_ids: tuple[str, ...], every: bool, source: str | None, sure: bool) -> None:  # noqa: FBT001 - click passes options so
-    """Give dead letters up: they stay refused, and are no longer waiting."""
-    from agents.dlq import drop_letters  # noqa: PLC0415 - each command loads only what it needs
-
-    _meant(event_ids, every=every, source=source)
-    sys.exit(_tell(lambda settings: drop_letters(settings, event_ids, every=every, source=source, sure=sure)))
-
-
-def _meant(event_ids: tuple[str, ...], *, every: bool, source: str | None) -> None:
-    if every == bool(event_ids):
-        raise click.UsageError("name EVENT_IDs, or say --all; `incidents dlq list` lists them")
-    if source is not None and not every:
-        raise click.UsageError("--source belongs to --all")
-
-
-def _tell(job: Callable[[Settings], Coroutine[Any, Any, T]]) -> T:
+def told(job: Callable[[Settings], Coroutine[Any, Any, T]]) -> T:
+    """What a job gives; what is away is said in a line."""
     import asyncpg  # noqa: PLC0415 - each command loads only what it needs
 
     try:

@@ -34,7 +34,7 @@ from streams import codec, metrics
 from streams.app import app_id, options
 from streams.kafka_link import KafkaLink
 from streams.logs import configure
-from streams.observe import Health, Phase, serve
+from streams.observe import Health, Phase, Question, serve
 from streams.redis_link import connect
 from streams.settings import Settings
 from streams.topics import INPUTS, TASKS, topic_name
@@ -107,6 +107,7 @@ async def deliver(settings: Settings, stopping: asyncio.Event) -> None:
             dispatcher.keep_for_ever(),
             teller.run(),
             _watch(health, link, pool),
+            _ask(health, pool),
             _hear(settings, link, dispatcher.hint),
         ]
         async with _together(jobs) as ended:
@@ -163,6 +164,20 @@ async def _hear(settings: Settings, link: KafkaLink, hint: Callable[[Sequence[uu
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_STOP):
                 await app.stop()
+
+
+async def _ask(health: Health, pool: asyncpg.Pool) -> None:
+    """Tell within two seconds whether Postgres answers, whatever else waits for it."""
+
+    async def ask() -> object:
+        async with pool.acquire(timeout=_WATCH) as conn:
+            return await conn.fetchval("SELECT 1", timeout=_WATCH)
+
+    question = Question(ask, _WATCH)
+    while True:
+        flaw = await question.flaw(*TRANSIENT)
+        health.set("postgres", ok=not flaw, detail=flaw)
+        await asyncio.sleep(_WATCH / 2)
 
 
 async def _watch(health: Health, link: KafkaLink, pool: asyncpg.Pool) -> None:

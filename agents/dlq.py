@@ -1,8 +1,8 @@
-"""What `incidents dlq` does: shows refused events, has them judged again, or gives them up."""
+"""`incidents dlq` without a gateway: refused events as Postgres has them, judged again over Kafka, or given up."""
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Final
@@ -26,9 +26,9 @@ _CONNECT_S: Final = 10.0
 
 
 class UnknownLetterError(click.ClickException):
-    """Raised for event ids that cannot be meant."""
+    """Raised for event ids that no dead letter has."""
 
-    exit_code = 2
+    exit_code = 3
 
 
 async def list_letters(settings: Settings, *, source: str | None, state: str, limit: int, as_json: bool) -> int:
@@ -36,27 +36,37 @@ async def list_letters(settings: Settings, *, source: str | None, state: str, li
     async with _connected(settings) as conn:
         wanted = None if state == "all" else LetterState(state)
         letters = await rows.newest(conn, source=source, state=wanted, limit=limit)
+    say_list(letters, state=state, as_json=as_json)
+    return 0
+
+
+def say_list(letters: Sequence[Letter], *, state: str, as_json: bool) -> None:
+    """Print letters, a line each."""
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode([line_of(letter) for letter in letters])).decode())
     elif letters:
         click.echo("\n".join(table_of(letters, narrow=sys.stdout.isatty())))
     else:
         click.echo("no dead letters" if state == "all" else f"no dead letters are {state}")
-    return 0
 
 
 async def show_letter(settings: Settings, event_id: str, *, raw: bool) -> int:
     """Print one letter, or exactly its body."""
     async with _connected(settings) as conn:
         [letter] = await _named(conn, [event_id])
+    say_letter(letter, raw=raw)
+    return 0
+
+
+def say_letter(letter: Letter, *, raw: bool) -> None:
+    """Print one letter, or exactly its body."""
     if raw:
         click.get_binary_stream("stdout").write(letter.body)
-        return 0
+        return
     for name, value in line_of(letter).items():
         click.echo(f"{name:12}  {printable(str(value))}")
     click.echo()
     click.echo(body_text(letter))
-    return 0
 
 
 async def replay_letters(
@@ -64,19 +74,44 @@ async def replay_letters(
 ) -> int:
     """Replay the named letters, or all that wait; 1 when one of them was not taken."""
     logs.configure(settings, "dlq")
-    counts: dict[str, int] = {}
+    said = Told()
     async with _connected(settings) as conn:
-        total, chunks = await _chosen(conn, event_ids, every=every, source=source)
+        said.total, chunks = await _chosen(conn, event_ids, every=every, source=source)
         async with producing(settings) as producer:
             replayer = Replayer(settings, conn, producer, wait)
             async for letters in chunks:
                 for outcome in await replayer.replay(letters, body):
-                    counts[outcome.word] = counts.get(outcome.word, 0) + 1
-                    click.echo(f"{outcome.word:11}  {printable(outcome.event_id)}  {printable(outcome.why)}")
-                if total > AT_ONCE:
-                    click.echo(f"{sum(counts.values())} of {total}", err=True)
-    click.echo(", ".join(f"{count} {word}" for word, count in counts.items()) or "nothing to replay")
-    return 1 if counts.keys() & {"refused", "unconfirmed"} else 0
+                    said.add(outcome.word, outcome.event_id, outcome.why)
+    return said.end()
+
+
+class Told:
+    """Prints what replays came to, one by one, and the sum of it."""
+
+    def __init__(self, total: int = 0) -> None:
+        self.total = total
+        self._counts: dict[str, int] = {}
+
+    def add(self, word: str, event_id: str, why: str) -> None:
+        """Print one."""
+        self._counts[word] = self._counts.get(word, 0) + 1
+        click.echo(f"{word:11}  {printable(event_id)}  {printable(why)}")
+        done = sum(self._counts.values())
+        if self.total > AT_ONCE and done % AT_ONCE == 0:
+            click.echo(f"{done} of {self.total}", err=True)
+
+    def end(self) -> int:
+        """Print the sum; 1 when one of them was not taken."""
+        click.echo(", ".join(f"{count} {word}" for word, count in self._counts.items()) or "nothing to replay")
+        return 1 if self._counts.keys() & {"refused", "unconfirmed"} else 0
+
+
+def say_outcomes(outcomes: Iterable[tuple[str, str, str]], total: int) -> int:
+    """Print (word, event id, why) of each replay; 1 when one of them was not taken."""
+    said = Told(total)
+    for outcome in outcomes:
+        said.add(*outcome)
+    return said.end()
 
 
 async def drop_letters(
@@ -89,10 +124,10 @@ async def drop_letters(
             count = await rows.count_waiting(conn, source=source, until=until)
         else:
             letters = await _named(conn, event_ids)
-            _refuse_replayed(letters, "there is nothing to drop")
+            refuse_replayed({letter.event_id: letter.state for letter in letters}, "there is nothing to drop")
             count = sum(letter.state is LetterState.WAITING for letter in letters)
         if count and not sure:
-            _confirm(f"Drop {count} dead letter{'s' * (count != 1)} for good?")
+            confirm_drop(count)
         if every:
             dropped = await rows.drop_all(conn, source=source, until=until)
         else:
@@ -101,9 +136,14 @@ async def drop_letters(
     return 0
 
 
-def _confirm(question: str) -> None:
+def confirm_drop(count: int) -> None:
+    """Ask whether so many shall be given up.
+
+    Raises:
+        click.ClickException: they shall not, or nobody answered.
+    """
     try:
-        sure = click.confirm(question)
+        sure = click.confirm(f"Drop {count} dead letter{'s' * (count != 1)} for good?")
     except click.Abort as error:
         raise click.ClickException("nobody answered, nothing was dropped: say --yes") from error
     if not sure:
@@ -118,7 +158,7 @@ async def _chosen(
         until = datetime.now(UTC)
         return await rows.count_waiting(conn, source=source, until=until), _all_waiting(conn, source, until)
     letters = await _named(conn, event_ids)
-    _refuse_replayed(letters, "a replay would change nothing")
+    refuse_replayed({letter.event_id: letter.state for letter in letters}, "a replay would change nothing")
     return len(letters), _in_chunks(letters)
 
 
@@ -136,17 +176,30 @@ async def _in_chunks(letters: list[Letter]) -> AsyncIterator[list[Letter]]:
 
 async def _named(conn: Connection, event_ids: Sequence[str]) -> list[Letter]:
     found = await rows.named(conn, list(dict.fromkeys(event_ids)))
-    missing = [event_id for event_id in event_ids if event_id not in found]
-    if missing:
-        shown = ", ".join(map(printable, missing))
-        raise UnknownLetterError(f"no dead letter has the event id {shown}; `incidents dlq list --state all` has them")
+    refuse_unknown([event_id for event_id in event_ids if event_id not in found])
     return list(found.values())
 
 
-def _refuse_replayed(letters: Sequence[Letter], why: str) -> None:
-    replayed = [printable(letter.event_id) for letter in letters if letter.state is LetterState.REPLAYED]
+def refuse_unknown(missing: Sequence[str]) -> None:
+    """Refuse ids that no letter has.
+
+    Raises:
+        UnknownLetterError: there are any.
+    """
+    if missing:
+        shown = ", ".join(map(printable, missing))
+        raise UnknownLetterError(f"no dead letter has the event id {shown}; `incidents dlq list --state all` has them")
+
+
+def refuse_replayed(states: Mapping[str, LetterState], why: str) -> None:
+    """Refuse letters that were replayed.
+
+    Raises:
+        click.ClickException: there are any.
+    """
+    replayed = [printable(event_id) for event_id, state in states.items() if state is LetterState.REPLAYED]
     if replayed:
-        raise UnknownLetterError(f"replayed already: {', '.join(replayed)}; {why}")
+        raise click.ClickException(f"replayed already: {', '.join(replayed)}; {why}")
 
 
 @asynccontextmanager

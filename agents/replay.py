@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -30,10 +30,10 @@ Judged = tuple[Alert, ...] | Rejected
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one replay came to: `replayed`, `refused`, `dropped`, or `unconfirmed`, and the verdict or reason."""
+    """What one replay came to, and the verdict or reason."""
 
     event_id: str
-    word: str
+    word: Literal["replayed", "refused", "dropped", "unconfirmed"]
     why: str
 
 

@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import islice
 from typing import Any, Final, cast
@@ -31,7 +31,7 @@ from streams import metrics
 from streams.app import PipelineApp, app_id, build_pipeline
 from streams.backlog import Backlog
 from streams.logs import configure
-from streams.observe import Health, serve
+from streams.observe import Health, Question, serve
 from streams.redis_link import connect, refuse_eviction
 from streams.redis_tables import FencedError, TableSet
 from streams.rules_config import BUILT_IN, RulesConfig, load
@@ -52,6 +52,7 @@ PATIENCE_SECONDS: Final = 1.0
 BEHIND_SECONDS: Final = 30.0
 """A record that waits longer degrades the worker."""
 NAMES: Final = {ALERTS: "dedup", INPUTS: "incidents"}
+_AWAY: Final = (*postgres.TRANSIENT, KafkaError, RedisError, asyncpg.PostgresError)
 
 log = structlog.get_logger()
 
@@ -259,11 +260,11 @@ class Worker:
 
     async def _watch(self) -> None:
         """Tell the truth about health within two seconds, and end a process that stands still."""
+        pings = (self._ping_redis, self._ping_postgres, self._ping_kafka)
+        questions = [Question(ping, PATIENCE_SECONDS) for ping in pings]
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            redis, pg, self._kafka_away = await asyncio.gather(
-                _flaw(self._ping_redis()), _flaw(self._ping_postgres()), _flaw(self._ping_kafka())
-            )
+            redis, pg, self._kafka_away = await asyncio.gather(*(asking.flaw(*_AWAY) for asking in questions))
             self.health.set("redis", ok=not redis, detail=redis)
             self.health.set("postgres", ok=not pg, detail=pg)
             self._look_at_rebalance()
@@ -357,18 +358,6 @@ class Worker:
             if idle > STALL_SECONDS:
                 self._fail(StalledError(f"{topic}: {behind} records wait and no step has ended for {idle:.0f} s"))
         self.health.lag(total)
-
-
-async def _flaw(ping: Awaitable[object]) -> str:
-    """Why a part does not answer; empty when it does."""
-    try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await ping
-    except TimeoutError:
-        return f"no answer within {PATIENCE_SECONDS:g} s"
-    except (*postgres.TRANSIENT, KafkaError, RedisError, asyncpg.PostgresError) as error:
-        return repr(error)
-    return ""
 
 
 def measure_tables(tables: TableSet) -> None:

@@ -73,6 +73,17 @@ WHERE ($1::text IS NULL OR source = $1) AND ($2::text IS NULL OR state = $2)
 ORDER BY received_at DESC, event_id DESC LIMIT $3
 """
 
+# The newest letters after a place in their order, narrowed to teams, ids, a source or a state; bodies where asked for.
+_PAGE: Final = """
+SELECT event_id, team, source, field, reason, content_type, via, received_at, state, changed_at,
+    octet_length(body) AS size, CASE WHEN $8 THEN body ELSE ''::bytea END AS body
+FROM dead_letters
+WHERE ($1::text[] IS NULL OR team = ANY($1)) AND ($2::text[] IS NULL OR event_id = ANY($2))
+    AND ($3::text IS NULL OR source = $3) AND ($4::text IS NULL OR state = $4)
+    AND ($5::timestamptz IS NULL OR (received_at, event_id) < ($5, $6::text))
+ORDER BY received_at DESC, event_id DESC LIMIT $7
+"""
+
 # Letters by their ids, with their bodies.
 _NAMED: Final = """
 SELECT event_id, team, source, field, reason, content_type, via, received_at, state, changed_at,
@@ -146,6 +157,22 @@ WHERE mine.event_id = new.event_id AND mine.state <> 'replayed'
 async def newest(conn: Connection, *, source: str | None, state: LetterState | None, limit: int) -> list[Letter]:
     """The newest letters first, without their bodies."""
     return _letters(await conn.fetch(_NEWEST, source, state, limit))
+
+
+async def page(
+    conn: Connection,
+    *,
+    teams: Sequence[str] | None,
+    event_ids: Sequence[str] | None,
+    source: str | None,
+    state: LetterState | None,
+    after: tuple[datetime, str] | None,
+    limit: int,
+    with_bodies: bool,
+) -> list[Letter]:
+    """The newest letters after a place, of these teams (None: all), ids, source and state."""
+    at, event_id = after or (None, None)
+    return _letters(await conn.fetch(_PAGE, teams, event_ids, source, state, at, event_id, limit, with_bodies))
 
 
 async def named(conn: Connection, event_ids: Sequence[str]) -> dict[str, Letter]:

@@ -21,7 +21,7 @@ from streams.amqp_bursts import Delivery
 from streams.bridge_batch import DeadLetter, Gathered, dead_message, gathered
 from streams.bridge_traces import Following, Stage
 from streams.capacity import Capacity
-from streams.observe import Health, Phase, serve
+from streams.observe import Health, Phase, Question, serve
 from streams.producer import EventProducer, ProducerError
 from streams.records import AlertBatch
 from streams.redis_link import connect
@@ -33,7 +33,7 @@ _PUBLISH_S: Final = 5.0
 _FLUSH_S: Final = 3.0
 _PAUSES_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 _CHECK_S: Final = 0.5
-_COUNT_S: Final = 5.0
+_COUNT_S: Final = 0.9
 
 log = structlog.get_logger(__name__)
 
@@ -118,7 +118,7 @@ class Bridge:
         consuming = await underlay.basic_consume(self._topology.queue, _passed_by)
         self._health.set("rabbitmq", ok=True, detail=f"reading {self._topology.queue}", required=False)
         waker = asyncio.create_task(_wake_at(self._stop, session.wake))
-        counter = asyncio.create_task(_count_waiting(underlay, self._topology.queue))
+        counter = asyncio.create_task(self._count_waiting(underlay))
         try:
             carried = await self._carry(session, underlay, dead)
             await underlay.basic_cancel(consuming.consumer_tag or "")
@@ -228,6 +228,22 @@ class Bridge:
         for letter in letters:
             log.info("dead_lettered", event_id=letter.rejected.event_id, reason=letter.rejected.reason)
 
+    async def _count_waiting(self, channel: AbstractChannel) -> None:
+        """Ask now and then how many messages wait in RabbitMQ; whoever reads them hears of a lost connection."""
+        queue, well = self._topology.queue, True
+
+        async def ask() -> None:
+            declared = await channel.queue_declare(queue, passive=True)
+            metrics.amqp_waiting_messages.set(declared.message_count or 0)
+
+        question = Question(ask, _COUNT_S)
+        while True:
+            flaw = await question.flaw(*CONNECTION_ERRORS)
+            if bool(flaw) == well:
+                well = not flaw
+                self._health.set("rabbitmq", ok=well, detail=flaw or f"reading {queue}", required=False)
+            await asyncio.sleep(_COUNT_S)
+
     def _count(self, found: Gathered, messages: int, seconds: float) -> None:
         metrics.amqp_messages.labels("acked").inc(messages)
         metrics.amqp_messages.labels("dead_lettered").inc(len(found.dead))
@@ -245,15 +261,6 @@ class Bridge:
 
 def _measure(session: _Session, prefetch: int) -> None:
     metrics.buffer_fill_ratio.labels("amqp").set_function(lambda: len(session.inbox) / max(1, prefetch))
-
-
-async def _count_waiting(channel: AbstractChannel, queue: str) -> None:
-    """Ask now and then how many messages wait in RabbitMQ; whoever reads them hears of a lost connection."""
-    with contextlib.suppress(*CONNECTION_ERRORS):
-        while True:
-            declared = await channel.queue_declare(queue, passive=True)
-            metrics.amqp_waiting_messages.set(declared.message_count or 0)
-            await asyncio.sleep(_COUNT_S)
 
 
 async def _passed_by(message: object) -> None:

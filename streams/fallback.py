@@ -5,19 +5,22 @@ bridge passes it on as it is, so an event that Kafka had all the same is known.
 """
 
 import asyncio
+import contextlib
 from typing import Final
 
 import aio_pika
 import structlog
-from aio_pika.abc import AbstractExchange
+from aio_pika.abc import AbstractChannel, AbstractExchange
 
 from streams import codec, metrics
 from streams.amqp import CONNECTION_ERRORS, HANDOVER_KEY, HANDOVER_TYPE, Topology, confirming, connected
+from streams.observe import Question
 from streams.producer import pieces
 from streams.records import AlertBatch
 from streams.settings import Settings
 
 _CONFIRM_S: Final = 2.0
+_PROBE_S: Final = 0.9
 _PAUSES_S: Final = (0.1, 0.2, 0.5, 1.0)
 _WAITING: Final = 256
 
@@ -34,6 +37,7 @@ class Fallback:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._exchange: AbstractExchange | None = None
+        self._is_silent = False
         self._broken = asyncio.Event()
         self._room = asyncio.Semaphore(_WAITING)
         self._task: asyncio.Task[None] | None = None
@@ -41,8 +45,8 @@ class Fallback:
 
     @property
     def connected(self) -> bool:
-        """Whether RabbitMQ can be published to."""
-        return self._exchange is not None
+        """Whether RabbitMQ can be published to, and answers."""
+        return self._exchange is not None and not self._is_silent
 
     async def start(self) -> None:
         """Begin to connect; returns at once. Without an address there is nothing to connect to."""
@@ -87,13 +91,26 @@ class Fallback:
                     channel.close_callbacks.add(self._closed)
                     connection.close_callbacks.add(self._closed)
                     self._exchange, self.detail, attempt = exchange, "", 0
-                    await self._broken.wait()
+                    await self._watch(channel, exchange.name)
             except CONNECTION_ERRORS as error:
                 self.detail = f"{type(error).__name__}: {error}"
             finally:
                 self._exchange = None
             await asyncio.sleep(_PAUSES_S[min(attempt, len(_PAUSES_S) - 1)])
             attempt += 1
+
+    async def _watch(self, channel: AbstractChannel, exchange: str) -> None:
+        """Ask whether it is there until the connection breaks; one that hangs is given up by its heartbeat."""
+        question = Question(lambda: channel.declare_exchange(exchange, passive=True), _PROBE_S)
+        try:
+            while not self._broken.is_set():
+                flaw = await question.flaw(*CONNECTION_ERRORS)
+                self._is_silent, self.detail = bool(flaw), flaw or ""
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_PROBE_S):
+                        await self._broken.wait()
+        finally:
+            self._is_silent = False
 
     def _closed(self, _sender: object, reason: BaseException | None) -> None:
         self._exchange = None

@@ -33,6 +33,7 @@ _ELSEWHERE: Final = (404, JSON, b'{"detail":"only /healthz, /readyz and /metrics
 _encode = msgspec.json.Encoder().encode
 _LOOP_BEAT: Final = 0.5
 _STALLED: Final = 10.0
+_GIVEN_UP: Final = 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -132,6 +133,47 @@ class Health:
     def is_alive(self) -> bool:
         """Whether the event loop ran lately."""
         return time.monotonic() - self._beat < _STALLED
+
+
+class Question:
+    """Asks a part whether it is there, one question at a time; nobody waits for one that hangs, and its cleaning up."""
+
+    def __init__(self, ask: Callable[[], Awaitable[object]], within: float) -> None:
+        self._ask = ask
+        self._within = within
+        self._asked: asyncio.Task[object] | None = None
+        self._asked_at = 0.0
+
+    async def flaw(self, *known: type[BaseException]) -> str:
+        """Why there is no answer, within so many seconds; empty when there is one.
+
+        Raises:
+            Exception: what the question raises and is not `known`.
+        """
+        if self._asked is None:
+            self._asked, self._asked_at = asyncio.create_task(self._awaited()), time.monotonic()
+        asked = self._asked
+        try:
+            done, _ = await asyncio.wait({asked}, timeout=self._within)
+        except asyncio.CancelledError:
+            asked.cancel()
+            raise
+        if not done:
+            if time.monotonic() - self._asked_at > _GIVEN_UP:
+                asked.cancel()
+                self._asked = None
+            return f"no answer within {self._within:g} s"
+        self._asked = None
+        try:
+            asked.result()
+        except TimeoutError:
+            return "it took too long"
+        except known as error:
+            return repr(error)
+        return ""
+
+    async def _awaited(self) -> object:
+        return await self._ask()
 
 
 def probe(health: Health, path: str, accept: str = "") -> tuple[int, str, bytes] | None:

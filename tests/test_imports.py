@@ -34,6 +34,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "streams": ("streams",),
     # The gateway, too, reads and writes rows; what it says of alerts comes from the rules the workers decide by.
     "web": ("web", "streams", "sinks", "agents.rules"),
+    # A refused event is judged again as the command and the job do it.
+    "web.dead_letters": ("web", "streams", "sinks", "agents.replay"),
     # The servers know nothing of what runs on them; the supervisor hands settings on.
     "embedded": ("embedded", "streams.settings"),
     "migrations": (),

@@ -38,6 +38,7 @@ from web import (
     alertmanager_errors,
     alertmanager_silences,
     alertmanager_status,
+    dead_letters,
     heartbeats,
     jobs,
     login,
@@ -253,6 +254,7 @@ def build(
         route_handlers=[
             incidents, incident, timeline, alerts, tables, table_entry, totals, stream, openapi, _alertmanager(),
             explain, receivers, reload, *silences.ROUTES, *jobs.ROUTES, *heartbeats.ROUTES, *actions.ROUTES,
+            *dead_letters.ROUTES,
             *login.ROUTES, *access.ROUTES, audit_log, *page_routes(),
         ],
         guards=[check_scope],

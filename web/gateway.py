@@ -73,13 +73,12 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
     async with contextlib.AsyncExitStack() as stack:
         if (mine := tracer()) is not None:
             stack.enter_context(mine.instrumented())
-        listener = listen(settings.http_host, settings.http_port)
-        stack.callback(listener.close)
+        listener = stack.enter_context(contextlib.closing(listen(settings.http_host, settings.http_port)))
         stack.push_async_callback(redis.aclose)
+        producer, fallback = EventProducer(settings), Fallback(settings)
         for pool in (database, doors):
             await pool.open()
             stack.push_async_callback(pool.close)
-        producer, fallback = EventProducer(settings), Fallback(settings)
         for link in (producer, fallback):
             await link.start()
             stack.push_async_callback(link.stop)
@@ -92,6 +91,7 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         reads = api.build(
             settings, database, live, TableViews(redis, settings), announcer, reloader, sender, credentials
         )  # fmt: skip
+        reads.state.update({"producer": producer, "replaying": asyncio.Semaphore(1)})
         acting = audited(idempotent(followed(cast("App", reads)), doors, settings.max_message_bytes), audit)
         app = composed(health, ingest_app(settings, producer, fallback, capacity), acting)
         if settings.signing_in:
@@ -102,8 +102,8 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
             app = known_host(settings, app)
         await stack.enter_async_context(watched(health))
         checking = partial(_check, settings, health, producer, fallback, redis)
-        measures = Measures(settings, database, health)
-        for job in (live.run, audit.run, capacity.run, rules_announcer.run, announcer.run, checking, measures.run):
+        jobs = (live.run, audit.run, capacity.run, rules_announcer.run, announcer.run, checking)
+        for job in (*jobs, Measures(settings, database, health).run):
             await stack.enter_async_context(_kept_going(job))
         stack.enter_context(_on_hangup(reloader))
         server = _server(settings, app)

@@ -20,6 +20,8 @@ from web.database import Database, DatabaseAwayError
 from web.problems import PartAwayError
 
 _INTERVAL: Final = 1.0
+_LATE: Final = 0.8
+"""Seconds after which it is said that Postgres does not answer, whatever becomes of the question."""
 _SILENT: Final = "Postgres does not answer"
 _HEARTBEAT: Final = 10.0
 _ASKED_AGAIN: Final = 3.0
@@ -107,16 +109,26 @@ class Live:
         """Sample each second until cancelled; this is also the check of Postgres."""
         while True:
             started = time.monotonic()
+            reading = asyncio.create_task(self._sampled())
             try:
-                async with asyncio.timeout(_INTERVAL * 1.5):
-                    await self._read()
-            except (DatabaseAwayError, TimeoutError) as error:
-                self.sampler.interrupt()
-                self._health.set("postgres", ok=False, detail=str(error) or _SILENT, required=False)
-                self._publish("away", {"reason": str(error) or _SILENT})
-            else:
-                self._health.set("postgres", ok=True, required=False)
+                done, _ = await asyncio.wait({reading}, timeout=_LATE)
+                if not done:
+                    self._health.set("postgres", ok=False, detail=_SILENT, required=False)
+                await reading
+            finally:
+                reading.cancel()
             await asyncio.sleep(max(0.1, _INTERVAL - (time.monotonic() - started)))
+
+    async def _sampled(self) -> None:
+        try:
+            async with asyncio.timeout(_INTERVAL * 1.5):
+                await self._read()
+        except (DatabaseAwayError, TimeoutError) as error:
+            self.sampler.interrupt()
+            self._health.set("postgres", ok=False, detail=str(error) or _SILENT, required=False)
+            self._publish("away", {"reason": str(error) or _SILENT})
+        else:
+            self._health.set("postgres", ok=True, required=False)
 
     async def _read(self) -> None:
         async with self._database.reading() as conn:

@@ -79,7 +79,7 @@ def _true_responses(path: str, method: str, operation: dict[str, Any], problem: 
     """What is answered well, and our errors: problems, or texts where Alertmanager's clients listen."""
     good = {status: answer for status, answer in operation["responses"].items() if status < "300"}
     wrong = ["400", "503"]
-    if "{" in path:
+    if "{" in path or path.startswith("/api/v1/dead-letters/"):
         wrong.append("404")
     wrong += rights.refusals(method)
     if path.startswith(_ALERTMANAGER):

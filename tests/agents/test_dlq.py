@@ -319,7 +319,13 @@ class TestCommands:
         _sync(database_url, lambda conn: alert_rows.bury(conn, rows))
 
     def run(self, *words: str, answer: str | None = None) -> Result:
-        return CliRunner().invoke(main, ["dlq", *words], input=answer)
+        return CliRunner().invoke(main, ["dlq", words[0], "--direct", *words[1:]], input=answer)
+
+    def test_where_no_gateway_answers_postgres_is_asked_and_that_is_said(self) -> None:
+        result = CliRunner().invoke(main, ["dlq", "list", "--url", "http://127.0.0.1:1"])
+        assert (result.exit_code, len(result.stdout.splitlines())) == (0, 4)
+        assert "does not answer" in result.stderr
+        assert "Asking Postgres and Kafka themselves." in result.stderr
 
     def test_list_shows_what_waits_and_no_control_characters(self) -> None:
         result = self.run("list")
@@ -347,12 +353,13 @@ class TestCommands:
     def test_show_raw_gives_the_bytes(self) -> None:
         assert self.run("show", "e2", "--raw").stdout_bytes == b"\xff\x00" * 400
 
-    @pytest.mark.parametrize("words", [
-        ("show", "nobody"), ("drop", "e1", "nobody", "--yes"), ("replay", "nobody"), ("replay",), ("drop",),
-        ("replay", "e1", "--all"), ("drop", "e1", "--source", "shop"), ("replay", "e1", "--body", "/nowhere"),
+    @pytest.mark.parametrize(("code", "words"), [
+        (3, ("show", "nobody")), (3, ("drop", "e1", "nobody", "--yes")), (3, ("replay", "nobody")), (2, ("replay",)),
+        (2, ("drop",)), (2, ("replay", "e1", "--all")), (2, ("drop", "e1", "--source", "shop")),
+        (2, ("replay", "e1", "--body", "/nowhere")),
     ])  # fmt: skip
-    def test_what_cannot_be_meant_ends_with_2_and_changes_nothing(self, words: tuple[str, ...]) -> None:
-        assert self.run(*words).exit_code == 2
+    def test_what_cannot_be_meant_ends_with_2_or_3_and_changes_nothing(self, code: int, words: tuple[str, ...]) -> None:
+        assert self.run(*words).exit_code == code
         assert len(json.loads(self.run("list", "--json").output)) == 3
 
     def test_an_unknown_id_is_named_with_the_remedy(self) -> None:
@@ -377,7 +384,11 @@ class TestCommands:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         async def told(_: Replayer, letters: list[Letter], _mended: bytes | None) -> list[Outcome]:
-            word = {"e1": ("replayed", "new"), "e2": ("refused", "body: is not JSON"), "e3": ("replayed", "late")}
+            word: dict[str, tuple[Any, str]] = {
+                "e1": ("replayed", "new"),
+                "e2": ("refused", "body: is not JSON"),
+                "e3": ("replayed", "late"),
+            }
             return [Outcome(one.event_id, *word[one.event_id]) for one in letters]
 
         monkeypatch.setattr(Replayer, "replay", told)

@@ -52,11 +52,13 @@ async def test_a_raised_limit_lets_a_refused_event_in(system: System, service: s
     before = await sums(system)
     code, said = await command(system, "replay", event_id)
     assert (code, "at most 64 are taken" in said) == (1, True)
-    code, said = await command(system, "replay", event_id, INCIDENTS_MAX_LABELS="80")
+    code, said = await command(system, "replay", event_id, "--direct", INCIDENTS_MAX_LABELS="80")
     assert (code, said.split()) == (0, ["replayed", event_id, "new", "1", "replayed"])
     await system.one_incident(service, "open")
-    code, _ = await command(system, "replay", event_id)
-    assert code == 2
+    for more in ((), ("--direct",)):
+        code, _ = await command(system, "replay", event_id, *more)
+        assert code == 1
+    assert (await command(system, "show", f"{event_id}-none"))[0] == 3
 
     assert await sums(system) == {**before, "new": before["new"] + 1, "rejected": before["rejected"] - 1}
     rows = await system.sql("SELECT verdict FROM verdicts WHERE event_ids @> ARRAY[$1]", event_id)

@@ -3,11 +3,12 @@
 import asyncio
 import json
 import math
+import os
 import re
 import secrets
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from embedded.unit import Role
 from loadtests.feed import feed
 from loadtests.plan import Endpoints
 from loadtests.storm import sample_storm
+from tests.chaos.system import family
 from tests.flow.collector import Collector, Span
 from tests.flow.world import Desk, System, alert, running, until
 
@@ -299,8 +301,24 @@ async def _turns(watched: Watched, role: str, ready: int, part: str, *, well: bo
 # What each role says while a part hangs: a worker needs all of them, gateway and bridge one of the brokers.
 TRUTH = (
     ("redis", {"worker": 503, "gateway": 200}),
+    ("postgres", {"worker": 503, "gateway": 200, "delivery": 503}),
     ("kafka", {"worker": 503, "gateway": 200, "bridge": 200, "delivery": 200}),
 )
+
+
+@contextmanager
+def _hanging(watched: Watched, part: str) -> Iterator[None]:
+    """A service with all of its processes stands still inside the block."""
+    [child] = [unit.child for unit in watched.system.stack.units if unit.role == part]
+    assert child is not None
+    pids = family(child.pid)
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in reversed(pids):
+            os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize(("part", "answers"), TRUTH)
@@ -308,15 +326,18 @@ async def test_readiness_names_the_part_that_hangs_and_liveness_stays(
     watched: Watched, part: str, answers: dict[str, int]
 ) -> None:
     await asyncio.gather(*(_turns(watched, role, 200, part, well=True) for role in answers))
-    watched.system.stack.kill(part, signal.SIGSTOP)
-    try:
+    with _hanging(watched, part):
         await asyncio.gather(*(_turns(watched, role, code, part, well=False) for role, code in answers.items()))
         _, _, body = await _probes(watched, "worker")
         assert body["parts"][part]["required"] is True
         assert body["parts"][part]["since"] > 0
         assert body["parts"][part]["detail"]
-    finally:
-        watched.system.stack.kill(part, signal.SIGCONT)
+        if part == "kafka":
+            with _hanging(watched, "rabbitmq"):  # nothing can be taken any more
+                for role in ("gateway", "bridge"):
+                    await _turns(watched, role, 503, "rabbitmq", well=False)
+            for role in ("gateway", "bridge"):
+                await _turns(watched, role, 200, "rabbitmq", well=True)
     await asyncio.gather(*(_turns(watched, role, 200, part, well=True) for role in answers))
 
 

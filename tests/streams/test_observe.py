@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from streams import logs, metrics, trace_context
-from streams.observe import Health, Phase, probe, serve
+from streams.observe import Health, Phase, Question, probe, serve
 from streams.settings import Settings
 
 
@@ -52,6 +52,32 @@ def test_one_of_several_parts_is_enough_and_none_is_not() -> None:
     assert health.readiness().ready
     health.set("rabbitmq", ok=False, required=False)
     assert not health.readiness().ready
+
+
+async def test_a_question_that_hangs_holds_nobody_up_and_is_asked_anew_once_it_was_answered() -> None:
+    released, asked = asyncio.Event(), 0
+
+    async def ask() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            try:
+                await released.wait()
+            except asyncio.CancelledError:
+                await released.wait()  # a client that cleans up with whom it cannot reach
+        if asked == 3:
+            raise ConnectionError("gone")
+
+    question = Question(ask, 0.01)
+    assert "no answer" in await question.flaw(OSError)
+    assert "no answer" in await question.flaw(OSError)
+    assert asked == 1
+    released.set()
+    while flaw := await question.flaw(OSError):
+        assert "no answer" in flaw
+    assert await question.flaw(OSError) == ""
+    assert "gone" in await question.flaw(OSError)
+    assert await question.flaw() == ""
 
 
 def test_since_moves_only_when_a_part_changes() -> None:

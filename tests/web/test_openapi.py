@@ -151,6 +151,8 @@ def body(path: str) -> Any:
             "name": f"j{uuid.uuid4().hex}", "action": "alert", "arguments": {"summary": "x", "labels": {"a": "b"}},
             "schedule": "5 4 * * *", "zone": "UTC", "missed": "skip", "max_attempts": 2, "team": "default",
         },
+        "/api/v1/dead-letters/replay": {"event_ids": ["e1"], "body": "e30=", "wait": 0},
+        "/api/v1/dead-letters/drop": {"event_ids": ["e1"]},
         "/api/v1/session": {"name": "x", "password": "y"},
         "/api/v1/session/password": {"password": "x", "new_password": "long enough"},
         "/api/v1/users": {"name": "x", "role": "viewer", "teams": ["x"], "password": "long enough"},

@@ -32,6 +32,7 @@ READ = {
     "get /api/v1/silences", "get /api/v1/silences/{silence_id}", "get /api/v1/silences/{silence_id}/audit",
     "get /api/v1/jobs", "get /api/v1/jobs/{name}", "get /api/v1/job-runs", "get /api/v1/job-runs/{run_id}",
     "get /api/v1/job-runs/{run_id}/file", "get /api/v1/heartbeats",
+    "get /api/v1/dead-letters",
     "get /api/v2/alerts", "get /api/v2/alerts/groups", "get /api/v2/silences", "get /api/v2/silence/{silence_id}",
     "get /api/v2/status", "get /api/v2/receivers",
 }  # fmt: skip
@@ -43,6 +44,7 @@ ACT = {
     )),
     "post /api/v1/silences", "put /api/v1/silences/{silence_id}", "post /api/v1/silences/{silence_id}/expire",
     "post /api/v1/silences/preview",
+    "post /api/v1/dead-letters/replay", "post /api/v1/dead-letters/drop",
     "post /api/v1/jobs/{name}/run",
     "post /api/v1/jobs/{name}/pause", "post /api/v1/jobs/{name}/resume", "post /api/v1/job-runs",
     "post /api/v1/job-runs/{run_id}/cancel", "delete /api/v1/heartbeats/{name}",
