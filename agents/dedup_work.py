@@ -134,6 +134,8 @@ class DedupWork:
         known = self._alerts.pulse(alert.identity)
         stored = self._alerts.stored(alert.identity) if self.replaying else None
         if stored is not None and stored.offset >= offset:
+            if alert.firing:
+                self._tell_beginning(offset, index, alert.identity, accepted_at)
             self._tell_again(offset, index, alert.identity, accepted_at)
             return
         if alert.timeout and alert.firing:
@@ -214,6 +216,15 @@ class DedupWork:
         self._telling.tell(
             (offset, index), identity, before, state, pulse, tell, accepted_at, by_timeout=pulse.by_timeout
         )
+
+    def _tell_beginning(self, offset: int, index: int, identity: str, accepted_at: datetime) -> None:
+        """A rebuilt row is over already whose groups may not know that it began."""
+        pulse = self._alerts.pulse(identity)
+        if pulse is None or pulse.firing or pulse.offset <= offset or pulse.first_seen_at != accepted_at:
+            return
+        began = msgspec.structs.replace(pulse, firing=True, ends_at=None, revision=pulse.revision - 1)
+        state = self._alerts.state(identity)
+        self._telling.tell((offset, index), identity, None, state, began, Change.FIRED, accepted_at)
 
     def _tell_untold(self, offset: int) -> None:
         """The same for what a tick, or another configuration, did to rebuilt rows."""

@@ -31,7 +31,7 @@ from streams.records import (
 )
 from streams.redis_tables import Mark, View
 from streams.rules_config import load
-from tests.agents.stage import CONFIGS, LOG, T0, Dedup, alert, at, batch, body_of, cut, tick
+from tests.agents.stage import CONFIGS, LOG, T0, Dedup, Incidents, alert, at, batch, body_of, cut, tick
 
 SETTLED = timedelta(days=1)
 LITTLE_MEMORY: dict[str, Any] = {"recent_window": 60, "recent_cap": 12}
@@ -405,6 +405,21 @@ def test_a_group_that_an_alert_has_left_hears_of_a_timeout_from_a_rebuild_too() 
     owner.step(tick(60), replaying=True)
     ends = {(change.change, change.group_labels["service"]) for change in told(owner)}
     assert ends == {(Change.RESOLVED, "api"), (Change.RESOLVED, "db")}
+
+
+@pytest.mark.parametrize("end", [batch(alert("a", firing=False, event_at=at(9)), seconds=9), tick(60)])
+def test_what_began_and_ended_in_a_step_that_was_not_sent_is_told_from_a_rebuild(end: AlertsRecord) -> None:
+    records = (batch(alert("a", ends_at=at(60))), batch(alert("a", ends_at=at(60)), seconds=1), end)
+    stage = Dedup()
+    stage.step(*records)
+    owner = rebuilt(stage, before=-1)
+    owner.step(*records, replaying=True)
+    groups = Incidents(number=1)
+    for sent in owner.sent_last:
+        groups.step(codec.decode_inputs(sent.value))
+    assert told(owner) == told(stage)
+    [row] = groups.rows.incidents.values()
+    assert row.status == "resolved"
 
 
 def test_a_replay_leaves_safe_before_the_first_count_that_no_row_has() -> None:
