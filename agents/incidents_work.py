@@ -1,13 +1,13 @@
-"""One partition's part of a step of incidents: records decided, and the rows and tasks that follow."""
+"""One partition's part of a step of incidents: records decided, and what follows of them; `group_telling` says whom."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from agents import escalations, flushes, notices, refusals, reminders
+from agents import escalations, notices, refusals
 from agents.correlator import MEET, StepCorrelator
 from agents.deadlines import StepDeadlines
 from agents.group_overlay import GroupOverlay
@@ -26,13 +26,12 @@ from agents.group_partition import (
     due_at,
 )  # fmt: skip
 from agents.group_story import GroupStory
+from agents.group_telling import GroupTelling
 from agents.incident_actions import StepActions
-from agents.rules import grouping, incident, times
-from agents.rules.incident import Event, GroupState, Member
+from agents.rules import grouping, incident
+from agents.rules.incident import GroupState, Member
 from agents.step import Outgoing, Poison, Poisoned
-from agents.step_traces import Told
-from agents.suppression import StepSuppressor, Suppression
-from sinks import task_rows
+from agents.suppression import StepSuppressor
 from sinks.alert_rows import DeadRow
 from sinks.postgres import Advance
 from sinks.rule_rows import RuleRow
@@ -54,7 +53,6 @@ from streams.records import (
     Tick,
 )  # fmt: skip
 from streams.redis_tables import Overlay
-from streams.rules_config import Receiver, Route, RulesConfig
 from streams.topics import DEAD_LETTERS, INPUTS, TASKS, topic_name
 from streams.trace_context import by_item, child
 
@@ -64,7 +62,6 @@ if TYPE_CHECKING:
 TICK_LIMIT: Final = 200
 """Groups that one tick flushes in a partition: a step holds a tick of each, and new alerts wait for it."""
 HINT_LIMIT: Final = 512
-_NOT_MUTED: Final = Suppression()
 _UNTRACED: Final[dict[int, str]] = {}
 _NO_COUNTS: Final = (0, 0, 0, 0, 0, 0, 0)
 
@@ -88,9 +85,6 @@ class IncidentsWork:
         self.partition = partition
         self.overlay = Overlay(partition.view)
         self.replaying = replaying
-        self.heard: list[str] = []
-        self.notices: list[task_rows.Notice] = []
-        self.tasks: list[task_rows.Task] = []
         self.story = GroupStory()
         self.suppressor = StepSuppressor(partition.suppressor)
         self._poisoned = poisoned
@@ -100,12 +94,16 @@ class IncidentsWork:
         self._garbage: list[Garbage] = []
         self._deadlines = StepDeadlines(partition.deadlines)
         self.held = GroupOverlay(partition, self.overlay, self._deadlines, self._followed)
+        self.telling = GroupTelling(
+            logic, self.held, self.story, self.suppressor, version=self._config_version, strict=self._strict
+        )
+        self.heard, self.told = self.telling.heard, self.telling.told
+        self.notices, self.tasks = self.telling.notices, self.telling.tasks
         self.actions = StepActions(self.held, self.story, logic.settings, self._opens)
         rules = logic.configs[partition.config_version].ours.correlation
         self.correlator = StepCorrelator(partition.correlator, rules, self._deadlines)
         self._ticked = False
         self._context = ""
-        self.told: list[Told] = []
         self._causes = partition.causes
         self._newest = dict(partition.causes.newest)
         self._rule_rows: list[RuleRow] = []
@@ -117,7 +115,8 @@ class IncidentsWork:
         elif type(record) is Tick:
             self._tick(record)
         elif type(record) is Outcome:
-            self._outcome(record)
+            self._now = max(self._now, record.finished_at)
+            self.telling.hear(record, self._now)
         elif type(record) is Garbage:
             self._garbage.append(record)
         elif type(record) is Action:
@@ -156,7 +155,7 @@ class IncidentsWork:
             self.suppressor.apply_inhibitors(record, self._now)
 
     def _configure(self, version: int) -> None:
-        self._config_version = version
+        self._config_version = self.telling.version = version
         self.correlator.rules = self.logic.configs[version].ours.correlation
         self.overlay.put(RULES, "config", codec.encode(version))
         if self._strict:
@@ -236,20 +235,20 @@ class IncidentsWork:
                 continue
             left -= 1
             if what == FLUSH:
-                self._flush(key, group)
+                self.telling.flush(key, group, self._now)
             elif what == SNOOZE:
                 self.actions.end_snooze(key, group, self._now)
             elif what == STALE:
                 self.actions.resolve_stale(key, group, self._now)
             elif what == ESCALATE:
-                self._escalate(key, group)
+                self.telling.escalate(key, group, self._now)
             else:
                 self.held.drop(key)
 
     def _is_of_no_group(self, what: str, key: str, pushed_at: datetime) -> bool:
         """Do what is due of anything but a group."""
         if what == REMIND:
-            self._remind(key, pushed_at)
+            self.telling.remind(key, pushed_at, self._now)
         elif what == MEET:
             self.correlator.forget(key, self._now)
         elif what == SAY_AGAIN:
@@ -269,39 +268,6 @@ class IncidentsWork:
         self.correlator.decide_again(self._now)
         self.overlay.put(RULES, SAY_AGAIN, None)
 
-    def _flush(self, key: str, group: GroupState) -> None:
-        route = self._route(group)
-        config = self.logic.configs[self._config_version]
-        made = flushes.flush(
-            key,
-            group,
-            self.held.members_of(key),
-            flushes.Setting(
-                route=route,
-                receiver=self._receiver(route),
-                former=self._former(group, route),
-                waiting=self._waiting(group, route),
-                config_version=self._config_version,
-                now=self._now,
-                page_url=self.logic.settings.page_url,
-                strict=self._strict,
-                muted_by=lambda member: self._suppression(member, config, group.team),
-                closed_by=times.closed_by(config.time_intervals, route, self._now),
-                flap_window=self.logic.flap_window,
-            ),
-        )
-        self.notices += made.notices
-        self.tasks += made.tasks
-        if made.trace:
-            self.told.append(Told(made.trace, group.trace, group.incident_id, len(made.tasks)))
-        self.held.put(key, made.group, visible=bool(made.events))
-        for member in made.changed:
-            self.held.keep(key, member)
-        self.held.let_go(key, made.gone)
-        self.story.tell(made.group, made.events, self._now)
-        for decision in made.decisions:
-            self.story.decide(key, made.group, *decision, now=self._now)
-
     def _act(self, offset: int, action: Action) -> None:
         if (offset, 0) in self._poisoned:
             self._garbage.append(Garbage(action.id, self._poisoned[offset, 0], codec.encode(action)[:65536]))
@@ -319,134 +285,6 @@ class IncidentsWork:
         if said is not None:
             self.story.decide(key, after, *said, now=self._now)
         return after
-
-    def _escalate(self, key: str, group: GroupState) -> None:
-        config = self.logic.configs[self._config_version]
-        route = self._route(group)
-        members = self.held.members_of(key)
-        done = escalations.escalate(
-            key, group, members,
-            escalations.Setting(
-                config=config,
-                receiver=route.receiver,
-                now=self._now,
-                page_url=self.logic.settings.page_url,
-                strict=self._strict,
-                muted=self._muting(members, route, config, group.team),
-            ),
-        )  # fmt: skip
-        self.notices += done.notices
-        self.tasks += done.tasks
-        self.held.put(key, done.group, visible=bool(done.events or done.decisions))
-        self.story.tell(done.group, done.events, self._now)
-        for decision in done.decisions:
-            self.story.decide(key, done.group, *decision, now=self._now)
-
-    def _muting(self, members: Sequence[Member], route: Route, config: RulesConfig, team: str) -> str:
-        """What mutes all of a group; empty where something of it is heard."""
-        closed_by = times.closed_by(config.time_intervals, route, self._now)
-        if closed_by:
-            return f"muted by {', '.join(closed_by)}"
-        found = [self._suppression(member, config, team) for member in members if member.firing]
-        return flushes.in_words(found[0]) if found and all(found) else ""
-
-    def _remind(self, silence_id: str, pushed_at: datetime) -> None:
-        silence = self.suppressor.silences.known.get(silence_id)
-        if silence is None or silence.remind_at != pushed_at:
-            return
-        self.suppressor.reminded(silence_id)
-        left = reminders.NOTICES
-        for key in self.held.known_keys():
-            group = self.held.group(key)
-            muted = reminders.muted_by(group, silence) if group is not None else []
-            if group is None or not muted:
-                continue
-            config = self.logic.configs[self._config_version]
-            route = self._route(group)
-            receiver = config.receivers.get(silence.remind_to) or self._receiver(route)
-            done = reminders.remind(
-                key, group, [one for one in self.held.members_of(key) if one.identity in muted], silence,
-                receiver if left else Receiver(receiver.name, ()), config_version=self._config_version, now=self._now,
-                page_url=self.logic.settings.page_url,
-            )  # fmt: skip
-            left = max(0, left - 1)
-            self.notices += done.notices
-            self.tasks += done.tasks
-            self.held.put(key, done.group)
-            self.story.tell(done.group, (done.event,), self._now)
-            self.story.decide(key, done.group, *done.decision, now=self._now)
-
-    def _suppression(self, member: Member, config: RulesConfig, team: str) -> Suppression:
-        if not config.inhibit_rules and not self.suppressor.silences.known:
-            return _NOT_MUTED
-        labels = codec.decode_body(member.body).labels
-        return self.suppressor.of(
-            labels, self._now, team=team, rules=config.inhibit_rules, key=member.fingerprint
-        )  # fmt: skip
-
-    def _outcome(self, outcome: Outcome) -> None:
-        self._now = max(self._now, outcome.finished_at)
-        self.heard.append(outcome.task_id)
-        group = self.held.group(outcome.group)
-        if group is None:
-            return
-        key = f"{outcome.receiver}/{outcome.integration}"
-        route = self._route(group)
-        waiting = grouping.pending_of(group, key, outcome.task_id)
-        late = waiting is not None and outcome.finished_at > waiting.at + route.group_interval
-        sent = outcome.state == "sent"
-        asked, said = escalations.answered(group, outcome.task_id, self._now, sent=sent)
-        after = grouping.heard(
-            asked, key, outcome.task_id, sent=sent, at=outcome.finished_at if late else None, strict=self._strict
-        )
-        if after is None and asked is group:
-            return
-        after = after or asked
-        if key in after.missed and outcome.receiver != route.receiver:
-            # Who is not told of the group by its route has only ends to hear of.
-            after = msgspec.structs.replace(after, missed={k: v for k, v in after.missed.items() if k != key})
-        members = self.held.members_of(outcome.group)
-        receivers = (self._receiver(route), *self._former(group, route))
-        left = grouping.after_outcome(
-            after, members, receivers, now=self._now, strict=self._strict, waiting=self._waiting(group, route),
-            flap_window=self.logic.flap_window,
-        )  # fmt: skip
-        after = msgspec.structs.replace(left.group, revision=group.revision + 1, updated_at=self._now)
-        self.held.put(outcome.group, after)
-        for member in left.hidden:
-            self.held.keep(outcome.group, member)
-        self.held.let_go(outcome.group, left.gone)
-        name = "notice sent" if sent else "notice failed"
-        self.story.tell(after, (Event(name, {"to": key, "reason": outcome.reason}),), self._now)
-        if said is not None:
-            self.story.decide(outcome.group, after, *said, now=self._now)
-
-    def _route(self, group: GroupState) -> Route:
-        """The group's route now; whoever opened it by hand may have named another receiver."""
-        route = self.logic.route_of(group.route, self._config_version, group.config_version)
-        named = group.handling.receiver if group.handling is not None else ""
-        return msgspec.structs.replace(route, receiver=named) if named else route
-
-    def _receiver(self, route: Route) -> Receiver:
-        return self.logic.configs[self._config_version].receiver(route.receiver)
-
-    def _former(self, group: GroupState, route: Route) -> tuple[Receiver, ...]:
-        """Whoever else heard of the group, and is still there: by other rules, or by escalation once that is over."""
-        if self._strict:
-            return ()
-        names = {key.rpartition("/")[0] for key, entry in group.told.items() if entry.owed} - {route.receiver}
-        return self._known(escalations.owed(group, names, route.receiver))
-
-    def _waiting(self, group: GroupState, route: Route) -> tuple[Receiver, ...]:
-        """Whom escalation told of an incident that goes on, beside the route's own receiver."""
-        if self._strict or group.escalation is None or not group.alive:
-            return ()
-        return self._known(set(group.escalation.told) - {route.receiver})
-
-    def _known(self, names: Iterable[str]) -> tuple[Receiver, ...]:
-        config = self.logic.configs[self._config_version]
-        found = (config.told_as(name) for name in sorted(names))
-        return tuple(receiver for receiver in found if receiver is not None)
 
     def finish(self) -> None:
         """Encode the groups that the step leaves."""
