@@ -19,6 +19,7 @@ from aiokafka.errors import KafkaError
 from faust.types import EventT
 from redis.exceptions import RedisError
 
+from agents.alignment import is_within, oldest_first
 from agents.deadlines import Deadlines
 from agents.step_traces import StepTraces, Told
 from sinks import postgres
@@ -33,6 +34,8 @@ POISON_TRIES: Final = 3
 STEP_BYTES: Final = 4 << 20
 """What one step takes at most: some 10,000 alerts, so that its one statement ends well within its timeout."""
 HELD_BYTES: Final = 32 << 20
+HELD_STEPS: Final = 8
+"""Steps whose records are held: enough that every partition is among them while the worker catches up."""
 AHEAD: Final = timedelta(seconds=60)
 """How far a record's own time may be ahead of the broker's; beyond, the broker's counts."""
 _RETRY_FIRST: Final = 0.05
@@ -195,7 +198,7 @@ class StepRunner:
         self._buffer.extend(events)
         self._held += sum(map(_size, events))
         self._some.set()
-        if len(self._buffer) >= 4 * self.limit or self._held >= HELD_BYTES:
+        if len(self._buffer) >= HELD_STEPS * self.limit or self._held >= HELD_BYTES:
             self._room.clear()
             await self._room.wait()
 
@@ -232,7 +235,10 @@ class StepRunner:
         """The next step's records: at least one, and no more than one statement can hold."""
         events: list[EventT[Any]] = []
         size = 0
-        while self._buffer and len(events) < self.limit and size < STEP_BYTES:
+        ordered, until = oldest_first(self._buffer, time.time())
+        if ordered is not self._buffer:
+            self._buffer = deque(ordered)
+        while self._buffer and len(events) < self.limit and size < STEP_BYTES and is_within(self._buffer[0], until):
             events.append(self._buffer.popleft())
             size += _size(events[-1])
         self._held -= size

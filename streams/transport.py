@@ -49,6 +49,15 @@ class _ConsumerThread(AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = wait_ms  # noqa: SLF001 - read when the consumer starts
         return consumer
 
+    async def _fetch_records(self, consumer: aiokafka.AIOKafkaConsumer, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - Faust's signature
+        """Let partitions take turns: aiokafka hands out all it has of one, a megabyte, before the next one's first."""
+        found = await super()._fetch_records(consumer, *args, **options)
+        held = consumer._fetcher._records  # noqa: SLF001 - its order is the order in which they are handed out
+        for tp in found:
+            if tp in held:
+                held.move_to_end(tp)
+        return found
+
 
 class _Consumer(Consumer):
     """Seeks to the store's position, and forgets what a lost partition left unacknowledged."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.consumer.fetcher import Fetcher
 from faust.app.base import App
 from faust.contrib.asgi import faust_app_running
 from faust.tables.manager import TableManager
@@ -27,6 +28,8 @@ from tests.conftest import Broker
 READ = {
     App._new_transport: "42db531312dd776f",
     AIOKafkaConsumerThread._create_worker_consumer: "c2701bfc3e6f6cad",
+    AIOKafkaConsumerThread._fetch_records: "39a2c6c79fc1455a",
+    Fetcher.fetched_records: "be4348896b9b66af",
     Consumer._new_consumer_thread: "0870ec53dea75083",
     Consumer.perform_seek: "0e8c130ff4b0afd8",
     Consumer._seek: "4f95c631420410a5",
@@ -75,10 +78,12 @@ async def log(settings: Settings, kafka: Broker, tmp_path: Path) -> Settings:
     return made
 
 
-async def read(settings: Settings, positions: dict[int, int], count: int) -> list[tuple[int, int, bytes]]:
-    """What an app whose state is at `positions` gets first."""
+async def read(
+    settings: Settings, positions: dict[int, int], count: int, **changed: Any
+) -> list[tuple[int, int, bytes]]:
+    """What an app whose state is at `positions` gets first, in the order in which it comes."""
     name = topic_name(settings.app_prefix, ALERTS)
-    app = PositionedApp(topic_name(settings.app_prefix, "reader"), **options(settings))
+    app = PositionedApp(topic_name(settings.app_prefix, "reader"), **{**options(settings), **changed})
     app.positions.update({TP(name, number): offset for number, offset in positions.items()})
     got: list[tuple[int, int, bytes]] = []
     full = asyncio.Event()
@@ -93,13 +98,20 @@ async def read(settings: Settings, positions: dict[int, int], count: int) -> lis
     app.agent(topic, name="reader")(agent)
     async with faust_app_running(app, stop_timeout=10):
         await asyncio.wait_for(full.wait(), 60)
-    return sorted(got)
+    return got
 
 
 @pytest.mark.slow
 async def test_partitions_begin_where_the_state_is_and_not_where_kafka_was_told(log: Settings) -> None:
-    assert await read(log, {}, 20) == [(p, n, b"%d" % n) for p in (0, 1) for n in range(10)]
+    assert sorted(await read(log, {}, 20)) == [(p, n, b"%d" % n) for p in (0, 1) for n in range(10)]
     # Kafka's group stands at the end now; the state says otherwise, one partition at its very beginning.
-    assert await read(log, {0: 7, 1: 0}, 13) == [(0, 7, b"7"), (0, 8, b"8"), (0, 9, b"9")] + [
+    assert sorted(await read(log, {0: 7, 1: 0}, 13)) == [(0, 7, b"7"), (0, 8, b"8"), (0, 9, b"9")] + [
         (1, n, b"%d" % n) for n in range(10)
     ]
+
+
+@pytest.mark.slow
+async def test_partitions_take_turns_although_one_has_much_to_hand_out(log: Settings) -> None:
+    got = await read(log, {0: 0, 1: 0}, 20, broker_max_poll_records=3)
+    second = next(place for place, (partition, _, _) in enumerate(got) if partition != got[0][0])
+    assert second <= 3  # not after all ten of the first
