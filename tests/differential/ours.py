@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
-from aiohttp import ClientSession
+from aiohttp import ClientResponseError, ClientSession
 
 from embedded.ports import free_port
 from embedded.roles import ROLES
@@ -25,6 +25,7 @@ PARTITIONS: Final = 4
 WARMING: Final = 16
 _STALLED: Final = 0.6
 """Seconds from an alert to a notice that is due at once, above which the machine was too busy for times to count."""
+_NO_ROOM: Final = 503
 _BEHIND: Final = """
 SELECT count(*) FILTER (WHERE p.config_version = c.version) AS informed
 FROM stream_progress p, (SELECT max(version) AS version FROM config_versions) c
@@ -75,9 +76,28 @@ async def _beats(url: str) -> dict[str, float]:
         while len(sent) < 2 * (SECONDS - 2):
             name = f"Beat{len(sent)}"
             sent[name] = time.time()
-            await client.post(f"{url}/api/v2/alerts", json=[{"labels": {"script": WARM, "alertname": name}}])
+            body = [{"labels": {"script": WARM, "alertname": name}}]
+            (await client.post(f"{url}/api/v2/alerts", json=body)).release()
             await asyncio.sleep(0.5)
     return sent
+
+
+async def _both(player: Player, url: str) -> dict[str, float]:
+    """Play, with a beat beside; what `_beats` gives.
+
+    Raises:
+        TooBusyError: there was no room, which is an honest answer, and one that the real Alertmanager never gives.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            beats = group.create_task(_beats(url))
+            await player.play()
+    except* ClientResponseError as errors:
+        refused, other = errors.split(lambda error: getattr(error, "status", 0) == _NO_ROOM)
+        if other is not None:
+            raise other from None
+        raise TooBusyError(f"too busy to take it: {refused}") from None
+    return beats.result()
 
 
 def _slowest(sent: dict[str, float], collector: Collector) -> float:
@@ -106,10 +126,8 @@ async def told(folder: Path, scripts: Sequence[Script], *, strict: bool) -> dict
 
         await _warm(url, collector)
         player = Player(url, scripts, reload)
-        async with asyncio.TaskGroup() as group:
-            beats = group.create_task(_beats(url))
-            await player.play()
-        behind = max(player.latest, _slowest(beats.result(), collector))
+        beats = await _both(player, url)
+        behind = max(player.latest, _slowest(beats, collector))
         if player.late() or behind > _STALLED:
             raise TooBusyError(f"{behind:.2f} s behind the script")
         return collector.batches(player.began, {one.name for one in scripts})

@@ -81,12 +81,13 @@ class Player:
 
     async def _do(self, client: ClientSession, action: Action) -> None:
         if action.alerts:
-            await client.post("/api/v2/alerts", json=[posted(alert, self.began) for alert in action.alerts])
+            body = [posted(alert, self.began) for alert in action.alerts]
+            (await client.post("/api/v2/alerts", json=body)).release()
         elif action.silence:
             async with client.post("/api/v2/silences", json=self._silence(action)) as answer:
                 self._silences[action.silence] = (await answer.json())["silenceID"]
         else:
-            await client.delete(f"/api/v2/silence/{self._silences[action.expire]}")
+            (await client.delete(f"/api/v2/silence/{self._silences[action.expire]}")).release()
 
     def _silence(self, action: Action) -> dict[str, Any]:
         return {
