@@ -85,8 +85,8 @@ class Versions:
                 raise ConfigError(1, "version", f"{version} is not in the database", "restore it")
             self._known[version] = _read(stored)
             while len(self._known) > _KEPT:
-                del self._known[min(self._known)]
-        found = self._known[version]
+                del self._known[next(iter(self._known))]
+        found = self._known[version] = self._known.pop(version)  # the one that was not asked for longest goes first
         if isinstance(found, ConfigError):
             raise found
         return found

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import urlsplit
@@ -17,7 +17,7 @@ import asyncpg
 import structlog
 
 from agents.admission import Admission
-from agents.rules import retry
+from agents.endings import memories, written
 from agents.rules.limits import STALE
 from agents.send_traces import FIRST, accepted_at_of, follow, trace_of
 from agents.targets import Target, Targets
@@ -36,7 +36,6 @@ SWEEP: Final = 0.5
 SWEEP_SOON: Final = 0.05
 """Seconds between two looks for whatever is due, and those after places became free."""
 MAX_HINTS: Final = 10_000
-MAX_DETAIL: Final = 500
 _KEEP: Final = 2.0
 _RETRY_FIRST: Final = 0.1
 _RETRY_CAP: Final = 2.0
@@ -164,16 +163,35 @@ class Dispatcher:
             return
         self._hints.clear()
         async with self._pool.acquire(timeout=2) as conn:
+            # Of what is held the lease may be over while Postgres was away: how it ended is known here, or will be.
             claimed = await task_rows.claim(
-                conn, self._owner, None, LEASE, free, ids, targets=self._targets.room(), hosts=self._targets.host_room()
-            )
+                conn, self._owner, None, LEASE, free, ids,
+                targets=self._targets.room(), hosts=self._targets.host_room(), held=list(self._held),
+            )  # fmt: skip
         self._health.set("postgres", ok=True)
-        for task in await self._admission.admitted(claimed):
+        for task in await self._admitted(claimed):
             self._start(task)
 
-    def _start(self, task: Claimed) -> None:
-        self._held[task.id] = task
+    async def _admitted(self, claimed: Sequence[Claimed]) -> list[Claimed]:
+        """Those to be sent now; while that is decided, their leases are renewed."""
+        if not claimed:
+            return []
+        self._held |= {task.id: task for task in claimed}
         self._idle.clear()
+        going: list[Claimed] = []
+        try:
+            going = await self._admission.admitted(claimed)
+        finally:
+            for one in {task.id for task in claimed} - {task.id for task in going}:
+                self._let_go(one)
+        return going
+
+    def _let_go(self, task: uuid.UUID) -> None:
+        self._held.pop(task, None)
+        if not self._held:
+            self._idle.set()
+
+    def _start(self, task: Claimed) -> None:
         target = self._targets.of(task.target, task.channel)
         self._targets.hold(target)
         sending = asyncio.create_task(self._deliver(task, target))
@@ -181,19 +199,25 @@ class Dispatcher:
         sending.add_done_callback(self._sending.discard)
 
     async def _deliver(self, task: Claimed, target: Target) -> None:
-        outcome: Outcome | None = None
-        if not self._stopping:
-            began = time.perf_counter()
+        outcome = None if self._stopping else await self._tried(task, target)
+        self._done.append((task, outcome))
+        self._some_done.set()
+
+    async def _tried(self, task: Claimed, target: Target) -> Outcome:
+        """How it ended. Nothing of what is only watched may keep that from being written down."""
+        began = time.perf_counter()
+        following = None
+        with _watching(task):
             following = follow(task)
-            outcome = await self._sent(task)
+        outcome = await self._sent(task)
+        with _watching(task):
             self._targets.heard(target, outcome)
             metrics.observe(metrics.notification_seconds.labels(task.channel), time.perf_counter() - began)
             if following is not None:
                 following.ended(began, outcome)
             if isinstance(outcome, Sent):
                 _measure(task, time.perf_counter() - began)
-        self._done.append((task, outcome))
-        self._some_done.set()
+        return outcome
 
     async def _sent(self, task: Claimed) -> Outcome:
         if task.age > self._max_age:
@@ -214,7 +238,7 @@ class Dispatcher:
                 members = await digest_rows.ended(conn, [one for one in finished if not one.group_key])
                 await task_rows.retry_later(conn, self._owner, retries)
                 await task_rows.release(conn, self._owner, untried)
-                await task_rows.remember(conn, _memories(done))
+                await task_rows.remember(conn, memories(done))
         except BaseException:
             self._some_done.set()
             raise
@@ -223,10 +247,8 @@ class Dispatcher:
         if self._done:
             self._some_done.set()
         for task, _ in done:
-            self._held.pop(task.id, None)
+            self._let_go(task.id)
             self._targets.release(task.target)
-        if not self._held:
-            self._idle.set()
         self._report(done, endings, retries)
         self._ended([*(one for one in finished if one.group_key), *members])
         self._count_digested(members, done)
@@ -241,7 +263,7 @@ class Dispatcher:
     def _sorted(
         self, done: Sequence[tuple[Claimed, Outcome | None]]
     ) -> tuple[list[Ending], list[Retry], list[Claimed]]:
-        written = [_written(task, outcome, self._max_age) for task, outcome in done]
+        written = [written(task, outcome, self._max_age) for task, outcome in done]
         return (
             [row for row in written if isinstance(row, Ending)],
             [row for row in written if isinstance(row, Retry)],
@@ -276,34 +298,17 @@ class Dispatcher:
             metrics.notifications.labels(channels[one.receiver, one.integration], "digested").inc()
 
 
+@contextlib.contextmanager
+def _watching(task: Claimed) -> Iterator[None]:
+    try:
+        yield
+    except Exception:
+        log.exception("notice_not_watched", task=str(task.id), channel=task.channel)
+
+
 def _measure(task: Claimed, seconds: float) -> None:
     """How long the target had to wait for it; of the first notice of an alert, since that was accepted."""
     metrics.observe(metrics.notice_seconds, task.age.total_seconds() + seconds)
     if FIRST in task.body and (accepted_at := accepted_at_of(task)) is not None:
         waited = datetime.now(UTC) - accepted_at
         metrics.observe(metrics.first_notice_seconds, max(0.0, waited.total_seconds()))
-
-
-def _written(task: Claimed, outcome: Outcome | None, max_age: timedelta) -> Ending | Retry | Claimed:
-    """The row of an outcome; the task itself when it was never tried."""
-    if outcome is None:
-        return task
-    delay: timedelta | Failed | None = None
-    if isinstance(outcome, RetryLater):
-        delay = retry.after(outcome, task.id, task.attempt, task.age, max_age)
-    if isinstance(delay, timedelta):
-        return Retry(
-            id=task.id, attempt=task.attempt, reason=outcome.reason, detail=_clean(outcome.detail), delay=delay
-        )
-    end = delay or outcome
-    state = "sent" if isinstance(end, Sent) else "failed"
-    return Ending(id=task.id, attempt=task.attempt, state=state, reason=end.reason, detail=_clean(end.detail))
-
-
-def _memories(done: Sequence[tuple[Claimed, Outcome | None]]) -> list[tuple[Claimed, dict[str, str]]]:
-    return [(task, end.memory) for task, end in done if isinstance(end, Sent) and end.memory is not None]
-
-
-def _clean(detail: str) -> str:
-    """Text that Postgres and a log line can hold."""
-    return "".join(letter if letter.isprintable() else " " for letter in detail[:MAX_DETAIL])

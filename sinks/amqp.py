@@ -21,6 +21,7 @@ from sinks.channel import Telling
 from sinks.jinja_texts import words
 from sinks.message import incident_body, status_of
 from sinks.outcome import Failed, Outcome, Reason, RetryLater, Sent
+from sinks.request import encode
 from sinks.tls import client_context
 from sinks.wording import cut_bytes
 from streams import trace_context
@@ -41,13 +42,14 @@ class Amqp:
 
     def __init__(self, deadline: float) -> None:
         self._deadline = deadline
-        self._links: dict[tuple[str, str], _Link] = {}
+        self._links: dict[tuple[str, str, bytes], _Link] = {}
 
     async def tell(self, telling: Telling) -> Outcome:
         """Publish one change; the broker's confirmation makes it sent."""
         options = telling.options
-        name = (options.get("url") or telling.target, options.get("exchange") or EXCHANGE)
-        link = self._links.setdefault(name, _Link(*name, options.get("tls_config") or {}))
+        url, exchange_name = options.get("url") or telling.target, options.get("exchange") or EXCHANGE
+        tls = options.get("tls_config") or {}
+        link = self._links.setdefault((url, exchange_name, encode(tls)), _Link(url, exchange_name, tls))
         notice = telling.notice
         own = words(options, notice, telling.reason)
         message = aio_pika.Message(

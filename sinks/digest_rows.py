@@ -15,7 +15,8 @@ from sinks.task_rows import Claimed, Finished
 MOST: Final = 500
 
 # What waits for one integration and may be folded, oldest first: with an age, only what has waited so long and is
-# not urgent; nothing of an incident of which something is just being sent, or of which a digest spoke in vain.
+# not urgent; nothing of an incident of which something is just being sent or told by another digest, and nothing
+# before which the target must hear something that is not folded with it.
 _FOLDABLE: Final = """
 SELECT mine.id, mine.team, notices.body
 FROM notification_tasks mine JOIN notices ON notices.id = mine.notice_id
@@ -24,8 +25,10 @@ WHERE mine.receiver = $1 AND mine.integration = $2 AND mine.target = $3 AND mine
         AND ($5::interval IS NULL OR (mine.created_at < clock_timestamp() - $5 AND mine.urgency > 0))
         AND NOT EXISTS (
             SELECT FROM notification_tasks other
-            WHERE other.incident_id = mine.incident_id AND other.target = mine.target
-                AND other.state = 'sending' AND other.id <> ALL($4::uuid[]))))
+            WHERE other.incident_id = mine.incident_id AND other.target = mine.target AND other.id <> ALL($4::uuid[])
+                AND (other.state IN ('sending', 'folded') OR (
+                    other.state = 'due' AND other.decision < mine.decision AND (other.last_reason = 'digest_failed'
+                        OR other.created_at >= clock_timestamp() - $5 OR (other.urgency = 0 AND $5 IS NOT NULL)))))))
 ORDER BY mine.created_at, mine.decision LIMIT $6
 FOR NO KEY UPDATE OF mine SKIP LOCKED
 """

@@ -43,7 +43,7 @@ near AS (
     FROM notification_tasks mine, clock
     WHERE ((mine.state = 'due' AND mine.due_at <= clock.now)
             OR (mine.state = 'sending' AND mine.lease_until < clock.now))
-        AND ($5::uuid[] IS NULL OR mine.id = ANY($5))
+        AND ($5::uuid[] IS NULL OR mine.id = ANY($5)) AND mine.id <> ALL($14::uuid[])
         AND mine.target <> ALL($6::text[]) AND split_part(mine.target, '/', 3) <> ALL($10::text[])
         AND NOT EXISTS (
             SELECT FROM notification_tasks earlier
@@ -299,10 +299,16 @@ async def claim(
     *,
     targets: Room = ROOMY,
     hosts: Room = ROOMY,
+    held: Sequence[uuid.UUID] = (),
 ) -> list[Claimed]:
-    """Lease up to `limit` tasks that are due, of `ids` alone if given, where targets and their hosts have room."""
+    """Lease up to `limit` tasks that are due, of `ids` alone if given, where targets and their hosts have room.
+
+    Those that are `held` are left alone, whatever became of their leases.
+    """
     wanted = list(ids) if ids is not None else None
-    rows = await conn.fetch(_CLAIM, owner, now, lease, limit, wanted, *targets.arguments(), *hosts.arguments())
+    rows = await conn.fetch(
+        _CLAIM, owner, now, lease, limit, wanted, *targets.arguments(), *hosts.arguments(), list(held)
+    )
     return [Claimed(**dict(row)) for row in rows]
 
 

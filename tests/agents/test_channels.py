@@ -44,7 +44,10 @@ def claimed(version: int, **changed: object) -> Claimed:
     return Claimed(**given)  # type: ignore[arg-type]
 
 
-async def test_each_task_is_sent_by_the_rules_of_its_version(pool: asyncpg.Pool, conn: asyncpg.Connection) -> None:
+async def test_each_task_is_sent_by_the_rules_of_its_version(
+    pool: asyncpg.Pool, conn: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agents.channels._KEPT", 1)  # each is read anew, older ones too
     old = await config_rows.store(conn, RULES.format(path="old", secret="s1"), "test")
     new = await config_rows.store(conn, RULES.format(path="new", secret="s2"), "test")
     seen: list[Telling] = []

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -13,14 +14,14 @@ from agents.admission import Admission
 from agents.channels import Versions
 from agents.dispatch import PLACES, Dispatcher, Send
 from agents.targets import PER_HOST, PER_TARGET
-from sinks import config_rows, target_rows
+from sinks import config_rows, digest_rows, target_rows
 from sinks.message import read_notice
 from sinks.outcome import Failed, Outcome, Reason, RetryLater, Sent
 from sinks.postgres import open_pool
 from sinks.task_rows import Claimed, Finished
 from sinks.token_bucket import TokenBuckets
 from streams.observe import Health
-from tests.sinks.outbox import incident, task
+from tests.sinks.outbox import body, incident, task
 
 Rows = list[asyncpg.Record]
 Start = Callable[..., "contextlib.AbstractAsyncContextManager[Dispatcher]"]
@@ -287,6 +288,87 @@ async def test_an_outcome_survives_that_postgres_goes_away_for_a_moment(
     assert sent == 1
 
 
+async def test_what_is_held_is_not_sent_again_by_the_same_process_when_its_lease_could_not_be_kept(
+    conn: asyncpg.Connection, database_url: str, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agents.dispatch.LEASE", timedelta(seconds=0.1))
+    monkeypatch.setattr("agents.dispatch._KEEP", 3600.0)
+    first = await task(conn, await incident(conn), made_at=now())
+    sent: list[uuid.UUID] = []
+
+    async def channel(one: Claimed) -> Outcome:
+        sent.append(one.id)
+        if one.id == first:  # until later ones have been claimed, its own lease long over
+            for number in range(3):
+                later = await task(other, await incident(other), made_at=now(), target=f"http://127.0.0.1:{number}/")
+                async with asyncio.timeout(60):
+                    while later not in sent:
+                        await asyncio.sleep(0.1)
+        return Sent()
+
+    other = await asyncpg.connect(database_url)
+    async with start(channel):
+        await until(all_in(conn, "sent"), 60)
+    await other.close()
+    assert sent.count(first) == 1
+
+
+async def test_what_cannot_be_watched_is_still_written_down(conn: asyncpg.Connection, start: Start) -> None:
+    stored = json.dumps({**body(), "acceptedAt": "whenever"})
+    await task(conn, await incident(conn), made_at=now(), stored=stored)
+    async with start(sent_at_once):
+        await until(all_in(conn, "sent"), 60)
+
+
+async def sent_at_once(_one: Claimed) -> Outcome:
+    return Sent()
+
+
+async def test_of_two_targets_of_one_integration_the_later_notice_is_remembered(
+    conn: asyncpg.Connection, start: Start
+) -> None:
+    """Rules that moved a target leave tasks for the old one."""
+    incident_id = await incident(conn)
+    for decision in (2, 1):
+        await task(conn, incident_id, decision, made_at=now(), target=f"http://127.0.0.1:9/{decision}")
+    both = asyncio.Barrier(2)
+
+    async def channel(one: Claimed) -> Outcome:
+        await both.wait()
+        return Sent(memory={"ts": str(one.decision)})
+
+    async with start(channel):
+        await until(all_in(conn, "sent"), 60)
+    assert await conn.fetchval("SELECT memory ->> 'ts' FROM channel_memory WHERE incident_id = $1", incident_id) == "2"
+
+
+@pytest.mark.parametrize("older_than", [None, timedelta(minutes=10)])
+async def test_no_digest_tells_the_end_before_what_must_be_told_by_itself(
+    conn: asyncpg.Connection, older_than: timedelta | None
+) -> None:
+    old, known = now() - timedelta(minutes=30), {}
+    for name, urgency in (("alone", 0), ("free", 2), ("other", 2), ("told", 2)):
+        known[name] = await incident(conn)
+        await task(conn, known[name], 1, made_at=old, urgency=urgency)
+        await task(conn, known[name], 2, made_at=old, urgency=2)
+    await conn.execute(
+        "UPDATE notification_tasks SET last_reason = 'digest_failed' WHERE incident_id = $1 AND decision = 1",
+        known["alone"],
+    )
+    await conn.execute(
+        "UPDATE notification_tasks SET state = 'folded', digest_id = id WHERE incident_id = $1 AND decision = 1",
+        known["told"],
+    )
+    like = Claimed(
+        id=uuid.uuid4(), incident_id=None, group_key="", decision=0, config_version=0, receiver="ops", integration=0,
+        channel="webhook", target="http://127.0.0.1:9/hook", urgency=0, reason="", attempt=1, last_reason="",
+        created_at=old, age=timedelta(0), body="",
+    )  # fmt: skip
+    made = await digest_rows.fold(conn, like, older_than=older_than)
+    folded = await conn.fetch("SELECT incident_id, decision FROM notification_tasks WHERE digest_id = $1", made)
+    assert sorted(map(tuple, folded)) == sorted((known[name], n) for name in ("free", "other") for n in (1, 2))
+
+
 async def test_hints_are_sent_without_waiting_for_the_sweep(conn: asyncpg.Connection, start: Start) -> None:
     sent = asyncio.Event()
 
@@ -327,7 +409,7 @@ async def test_what_is_over_the_limit_is_told_by_one_digest_that_names_it(
 
     async def channel(one: Claimed) -> Outcome:
         sent.append(one)
-        return Sent()
+        return Sent(memory={"ts": "1"})  # as a bot does; of a digest nothing is kept
 
     async def spent() -> bool:
         found = await rows(conn)
