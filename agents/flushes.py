@@ -85,6 +85,8 @@ def flush(key: str, group: GroupState, members: Sequence[Member], setting: Setti
         done.group, revision=group.revision + 1, updated_at=setting.now, suppressed=said, muted_by=closed_by,
         trace="",
     )  # fmt: skip
+    if not done.notices and not done.hidden:
+        return Made(after, done.gone, (), (), (), (), tuple(decisions))
     context = child(group.trace, "flush", after.revision) if group.trace and done.notices else ""
     return _told(key, after, done, decisions, setting, members, context)
 

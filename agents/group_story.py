@@ -26,6 +26,8 @@ class GroupStory:
 
     def tell(self, group: GroupState, events: Sequence[Event], now: datetime) -> None:
         """Add lines to the timeline of a group's incident."""
+        if not events:
+            return
         self.opened += [group.severity for event in events if event.name == OPENED]
         if group.incident_id:
             self.tell_of(group.incident_id, group.revision, events, now)

@@ -193,6 +193,8 @@ class GroupTelling:
         if self._strict:
             return ()
         names = {key.rpartition("/")[0] for key, entry in group.told.items() if entry.owed} - {route.receiver}
+        if not names and group.escalation is None:
+            return ()
         return self._known(escalations.owed(group, names, route.receiver))
 
     def _waiting(self, group: GroupState, route: Route) -> tuple[Receiver, ...]:

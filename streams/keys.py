@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Iterable, Mapping
-from hashlib import blake2b
+from hashlib import blake2b, sha1
 from typing import Final
 
 import msgspec
@@ -57,7 +57,8 @@ def fingerprint(labels: Mapping[str, str]) -> str:
 
 def derived_id(*parts: object) -> uuid.UUID:
     """The same id for the same parts, today and on a replay (uuid5)."""
-    return uuid.uuid5(_NAMESPACE, "|".join(map(str, parts)))
+    digest = sha1(_NAMESPACE.bytes + "|".join(map(str, parts)).encode(), usedforsecurity=False).digest()
+    return uuid.UUID(bytes=digest[:16], version=5)
 
 
 def partition_of(hashed_key: str, partitions: int) -> int:

@@ -30,6 +30,7 @@ from streams.rules_config import Integration, Receiver, Route
 
 _NEVER: Final = timedelta(0)
 _NOBODY: Final[frozenset[str]] = frozenset()
+_NOTHING: Final[tuple[tuple[str, ...], tuple[Member, ...]]] = ((), ())
 SWEEP: Final = timedelta(seconds=30)
 """How long an emptied group lives on in Alertmanager's mode, its ticks included (there: until the next sweep)."""
 
@@ -128,12 +129,13 @@ def flush(
         group, told=told, decision=group.decision + len(notices), flushed=True, flushed_revision=group.revision,
         failed=False, held_up=False, next_flush_at=now + route.group_interval,
     )  # fmt: skip
-    hidden: tuple[Member, ...] = ()
+    ended = [member for member in members if not member.firing]
+    gone, hidden = _NOTHING
     if strict:
-        gone = () if notices else tuple(member.identity for member in members if not member.firing)
-    else:
+        gone = () if notices else tuple(member.identity for member in ended)
+    elif ended:
         stays = _stays(after, (receiver, *former), notices, held)
-        gone, hidden = _leaving(after, (one for one in members if not one.firing and not stays(one)), waiting)
+        gone, hidden = _leaving(after, [one for one in ended if not stays(one)], waiting)
     left = len(members) - len(gone)
     return Flush(_emptied(after, left, now, strict=strict), tuple(notices), gone, hidden)
 
@@ -193,12 +195,12 @@ def after_outcome(
         return Flush(group)
     held = list(members)
     ended = [member for member in held if not member.firing and member.seen <= group.flushed_revision]
-    hidden: tuple[Member, ...] = ()
+    gone, hidden = _NOTHING
     if strict:
         gone = () if group.failed else tuple(member.identity for member in ended)
-    else:
+    elif ended:
         stays = _stays(group, receivers, (), flapping.damped(held, now, flap_window) if group.flapping else _NOBODY)
-        gone, hidden = _leaving(group, (member for member in ended if not stays(member)), waiting)
+        gone, hidden = _leaving(group, [member for member in ended if not stays(member)], waiting)
     after = _emptied(group, len(held) - len(gone), now, strict=strict)
     if group.held_up and after.next_flush_at is not None:
         after = msgspec.structs.replace(after, held_up=False, next_flush_at=now)
@@ -218,31 +220,39 @@ def _decide(
     damped: Collection[str],
 ) -> tuple[list[Notice], dict[str, Told]]:
     told, notices = dict(group.told), list[Notice]()
+    if muted:
+        return notices, told
     names = {member.identity: told_as(member, strict=strict) for member in members}
+    audible = tuple(m for m in members if m.identity not in suppressed and not m.left)
     for integration in receiver.integrations:
         key = integration_key(receiver.name, integration)
-        if muted or key in group.pending:
+        if key in group.pending:
             continue
         entry = in_force(told.get(key), repeat_interval, now)
-        owed = identities(entry.owed) if entry is not None else set[str]()
-        # Whoever was told that it fires is told that it ended, muted or not.
-        heard_of = tuple(
-            m for m in members if (m.identity not in suppressed and not m.left) or (_is_over(m) and m.identity in owed)
-        )
+        owed = identities(entry.owed) if entry is not None and entry.owed else _NOBODY
+        heard_of = audible
+        if owed and len(audible) < len(members):
+            # Whoever was told that it fires is told that it ended, muted or not.
+            heard_of = tuple(
+                m for m in members
+                if (m.identity not in suppressed and not m.left) or (_is_over(m) and m.identity in owed)
+            )  # fmt: skip
         if not heard_of:
             continue
-        firing = tuple(sorted(names[m.identity] for m in heard_of if m.firing))
-        resolved = tuple(sorted(names[m.identity] for m in heard_of if not m.firing))
+        firing = tuple(sorted([names[m.identity] for m in heard_of if m.firing]))
+        resolved = tuple(sorted([names[m.identity] for m in heard_of if not m.firing]))
         if entry is not None and group.flapping:
             firing, resolved = _as_told(heard_of, entry, names, damped)
-        if entry is not None and owed and not strict:
+        if entry is not None and owed and resolved and not strict:
             # The end of a later firing, which was muted, is the end that is owed.
             resolved = tuple(sorted(_as_owed(name, entry) for name in resolved))
         reason = why_notify(
             entry, firing=firing, resolved=resolved, send_resolved=integration.send_resolved,
             repeat_interval=repeat_interval, now=now,
         )  # fmt: skip
-        if reason is None and integration.send_resolved and not set(resolved).isdisjoint(group.missed.get(key, ())):
+        if reason is None and resolved and integration.send_resolved and key in group.missed and not set(
+            resolved
+        ).isdisjoint(group.missed[key]):
             reason = Reason.MISSED
         if reason is Reason.ALL_RESOLVED and not integration.send_resolved:
             told[key] = Told((), resolved, now)
@@ -335,9 +345,11 @@ def _stays(
 
 
 def _leaving(
-    group: GroupState, ended: Iterable[Member], waiting: Sequence[Receiver]
+    group: GroupState, ended: Sequence[Member], waiting: Sequence[Receiver]
 ) -> tuple[tuple[str, ...], tuple[Member, ...]]:
     """Of members that everybody else has done with: who leaves, and who is kept for those alone who still wait."""
+    if not waiting or not ended:
+        return tuple(member.identity for member in ended), ()
     stays = _stays(group, waiting, (), ())
     gone, hidden = list[str](), list[Member]()
     for member in ended:
@@ -350,7 +362,7 @@ def _leaving(
 
 def _emptied(group: GroupState, left: int, now: datetime, *, strict: bool) -> GroupState:
     if left:
-        return msgspec.structs.replace(group, members=left)
+        return msgspec.structs.replace(group, members=left) if left != group.members else group
     if not strict:
         return msgspec.structs.replace(group, members=0, next_flush_at=None, held_up=False)
     empty_at = group.empty_at or now

@@ -64,11 +64,14 @@ class Lane:
         self.view = View(number, Mark(1, LOG, -1, version, T0), empty)
         self.applied = -1
         self.partition: Any = None
+        self._next_at: datetime | None = None
+        self._looked = False
         self.restart()
 
     def restart(self) -> None:
         """A new process: it has the tables and the log, nothing else."""
         mark = self.view.mark
+        self._looked = False
         self.partition = self._over(
             self.view, pg_applied=self.applied, config_version=mark.config_version, watermark=mark.watermark
         )
@@ -80,8 +83,11 @@ class Lane:
 
     def due_at(self) -> datetime | None:
         """When its timers are to wake it; None while a tick is under way."""
-        due: datetime | None = self.partition.deadlines.next_at()
-        return None if self.partition.tick_sent else due
+        if self.partition.tick_sent:
+            return None
+        if not self._looked:
+            self._next_at, self._looked = self.partition.deadlines.next_at(), True
+        return self._next_at
 
     def tick(self, now: datetime) -> None:
         """What the timers of its owner do."""
@@ -94,6 +100,7 @@ class Lane:
 
     def step(self, chance: random.Random | None, crashes: float, send: Any) -> None:
         """Read some of what is there, and all the rest of the protocol; it may die on the way."""
+        self._looked = False
         first = int(self.view.offset) + 1
         count = self.unread if chance is None else chance.randrange(1, self.unread + 1)
         end = first + count

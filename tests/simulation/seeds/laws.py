@@ -15,7 +15,7 @@ from streams.rules_config import Route, RulesConfig
 from tests.simulation.seeds import laws_of_people
 from tests.simulation.seeds.lanes import at
 from tests.simulation.seeds.machine import IDENTITIES, KNOWN, Machine, Told
-from tests.simulation.seeds.script import ALERTS, CONFIGS, Script
+from tests.simulation.seeds.script import ALERTS, CONFIGS, FADING, Script
 
 REPEAT: Final = timedelta(hours=4)
 PASSING: Final = frozenset({"severity", "merged", "split", "child merged", "child split", "child fires", "child ended"})
@@ -25,7 +25,6 @@ COUNTED: Final = ("counts",)
 MUTING: Final = frozenset({"rules", "silence", "person"})
 ESCALATED: Final = "escalation"
 """Parts of a story that do not depend on what happened within one moment."""
-FADING: Final = [number for number, labels in enumerate(ALERTS) if labels["alertname"] == "drift"]
 
 
 def truth(machine: Machine) -> set[int]:

@@ -1,6 +1,7 @@
 """The whole system without I/O, run by a script: lanes, deliveries, and a clock that jumps to what comes next."""
 
 import random
+from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from hashlib import blake2b
@@ -36,16 +37,18 @@ from streams.topics import ALERTS, INPUTS
 from tests.simulation.seeds import people
 from tests.simulation.seeds.lanes import Lane, Rows, at, received
 from tests.simulation.seeds.script import ALERTS as LABELS
-from tests.simulation.seeds.script import LASTS, TARGETS, Act, Script
+from tests.simulation.seeds.script import FADING, LASTS, TARGETS, Act, Script
 
 TASK_LASTS: Final = timedelta(milliseconds=10)
 RETRY: Final = timedelta(seconds=5)
 FLAPS: Final = 120
 """Seconds within which an alert that fires again flaps."""
 QUIET: Final = 480.0
-"""Seconds after which all is told: what is on its way, an end without news, and a failure are over by then."""
+"""Seconds after which everything that was said last is told, whatever it was."""
 AFTER: Final = timedelta(seconds=200)
 """Until whoever was just told something else has heard of an end too: the next flush, by whatever clock."""
+TOLD: Final = 120.0
+"""Seconds until a change is told: group_interval, and what a group waits for."""
 REMEMBERED: Final = timedelta(minutes=5)
 """How old an event is at most that comes twice: well within what is remembered."""
 LATENESS: Final = 60.0
@@ -92,6 +95,16 @@ class Said(NamedTuple):
     firing: bool
 
 
+def lasts(act: Act, flapping: frozenset[int]) -> float:
+    """Seconds until all is quiet after an act: it has come twice, is over, and what it led to is told."""
+    if act.what in ("fires", "ends"):
+        fades = act.what == "fires" and not FADING.isdisjoint(act.which)
+        steady = 0.0 if flapping.isdisjoint(act.which) else FLAPS
+        return (LASTS if fades else 0.0) + steady + TOLD
+    again = act.late if act.what == "person" else 0.0
+    return again + (act.lasts if act.verb in ("", ActionName.SNOOZE) else 0.0) + TOLD
+
+
 class Machine:
     """A run. Its clock starts at 0; `run` plays the script and goes on until all is quiet."""
 
@@ -123,7 +136,10 @@ class Machine:
     def run(self) -> None:
         """Play the script, and what follows from it."""
         # What a clock that is ahead says lasts so much longer.
-        self._until(at(self.script.acts[-1].at + LATENESS + QUIET + max(0.0, self.script.skew)))
+        late = (LATENESS if self.how.delays else 0.0) + max(0.0, self.script.skew)
+        fired = Counter(which for act in self.script.acts if act.what == "fires" for which in act.which)
+        flapping = frozenset(which for which, times in fired.items() if times > 1)
+        self._until(at(max(act.at + lasts(act, flapping) for act in self.script.acts) + late))
 
     def resolve(self) -> None:
         """Somebody ends every incident that is not over."""
@@ -168,6 +184,8 @@ class Machine:
             self.now = max(self.now, due)
             if self._queue and self._queue[0][0] <= self.now:
                 self._happen(heappop(self._queue)[2])
+                while self._queue and self._queue[0][0] <= self.now and isinstance(self._queue[0][2], Task):
+                    self._happen(heappop(self._queue)[2])  # what was sent together ends together
                 continue
             for lane in self.first:
                 lane.tick(self.now)
@@ -178,18 +196,20 @@ class Machine:
 
     def _next(self) -> datetime | None:
         times = [due for lane in self.lanes if (due := lane.due_at()) is not None]
-        times += [lane.paused_until for lane in self.lanes if lane.paused_until > self.now]
+        if self.how.delays:
+            times += [lane.paused_until for lane in self.lanes if lane.paused_until > self.now]
         if self._queue:
             times.append(self._queue[0][0])
         return min(times, default=None)
 
     def _drain(self) -> None:
         """Step until nothing is unread, save where a partition stands still."""
-        while lane := next((one for one in self.lanes if one.unread and one.paused_until <= self.now), None):
-            lane.step(self._chance, self.how.crashes, self._send)
-            for task in lane.new_tasks:
-                self._later(self.now + TASK_LASTS, task)
-            lane.new_tasks.clear()
+        while ready := [one for one in self.lanes if one.unread and one.paused_until <= self.now]:
+            for lane in ready:
+                lane.step(self._chance, self.how.crashes, self._send)
+                for task in lane.new_tasks:
+                    self._later(self.now + TASK_LASTS, task)
+                lane.new_tasks.clear()
 
     def _send(self, out: Iterable[Outgoing]) -> None:
         for number, record in received(out):

@@ -20,6 +20,7 @@ ALERTS: Final = tuple(
     )
 )
 """The label sets of all alerts. Those named `drift` come in Alertmanager's way: without news they end by themselves."""
+FADING: Final = frozenset(number for number, labels in enumerate(ALERTS) if labels["alertname"] == "drift")
 LASTS: Final = 150.0
 """Seconds after which an alert without an end, and without news, ends."""
 TARGETS: Final = ("ops/0", "ops/1", "desk/0", "@ada/0")
