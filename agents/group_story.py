@@ -49,8 +49,9 @@ class GroupStory:
 
     def measure(self) -> None:
         """Count what happened to incidents, once it is committed."""
-        for event in self.counted.keys() & _MEASURED:
-            metrics.incidents.labels(event).inc(self.counted[event])
+        for event, times in self.counted.items():
+            if event in _MEASURED:
+                metrics.incidents.labels(event).inc(times)
         for severity in self.opened:
             metrics.opened_severity.labels(severity).inc()
 

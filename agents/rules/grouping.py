@@ -230,13 +230,7 @@ def _decide(
             continue
         entry = in_force(told.get(key), repeat_interval, now)
         owed = identities(entry.owed) if entry is not None and entry.owed else _NOBODY
-        heard_of = audible
-        if owed and len(audible) < len(members):
-            # Whoever was told that it fires is told that it ended, muted or not.
-            heard_of = tuple(
-                m for m in members
-                if (m.identity not in suppressed and not m.left) or (_is_over(m) and m.identity in owed)
-            )  # fmt: skip
+        heard_of = audible if len(audible) == len(members) else _heard_of(members, suppressed, owed)
         if not heard_of:
             continue
         firing = tuple(sorted([names[m.identity] for m in heard_of if m.firing]))
@@ -250,9 +244,7 @@ def _decide(
             entry, firing=firing, resolved=resolved, send_resolved=integration.send_resolved,
             repeat_interval=repeat_interval, now=now,
         )  # fmt: skip
-        if reason is None and resolved and integration.send_resolved and key in group.missed and not set(
-            resolved
-        ).isdisjoint(group.missed[key]):
+        if reason is None and integration.send_resolved and resolved and _missed(group, key, resolved):
             reason = Reason.MISSED
         if reason is Reason.ALL_RESOLVED and not integration.send_resolved:
             told[key] = Told((), resolved, now)
@@ -260,6 +252,17 @@ def _decide(
             reason = _as_shown(reason, heard_of)
             notices.append(Notice(receiver.name, integration, group.decision + len(notices) + 1, reason, heard_of))
     return notices, told
+
+
+def _heard_of(members: Iterable[Member], suppressed: Collection[str], owed: Collection[str]) -> tuple[Member, ...]:
+    """Whom an integration hears of: whoever was told that it fires is told that it ended, muted or not."""
+    return tuple(
+        m for m in members if (m.identity not in suppressed and not m.left) or (m.identity in owed and _is_over(m))
+    )
+
+
+def _missed(group: GroupState, key: str, resolved: Iterable[str]) -> bool:
+    return not set(group.missed.get(key, ())).isdisjoint(resolved)
 
 
 def _as_shown(reason: Reason, members: Iterable[Member]) -> Reason:

@@ -8,7 +8,7 @@ from tests.simulation.seeds.planted import PLANTED, Plant
 from tests.simulation.seeds.pool import failures
 from tests.simulation.seeds.script import script_of
 
-SEEDS = 1_000
+SEEDS = 1_200
 """As many as a run of all tests has time for; `make simulate` takes 10,000."""
 FOUND_WITHIN = 200
 

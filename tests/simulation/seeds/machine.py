@@ -127,6 +127,7 @@ class Machine:
         self._places = 0
         self._unreachable: list[tuple[str, datetime, bool]] = []
         self._silences = 0
+        self._groups: dict[str, GroupState] | None = None
         self.asked: dict[str, Action] = {}
         self._last: AlertBatch | None = None
         self._last_at = self.now
@@ -162,9 +163,11 @@ class Machine:
         """Identities of the alerts that fire, by dedup's tables."""
         return {identity for lane in self.first for identity, one in _decoded(lane, PULSES) if one.firing}
 
-    def groups(self) -> dict[str, Any]:
+    def groups(self) -> dict[str, GroupState]:
         """All groups, by key."""
-        return {key: group for lane in self.second for key, group in _decoded(lane, GROUPS)}
+        if self._groups is None:
+            self._groups = {key: group for lane in self.second for key, group in _decoded(lane, GROUPS)}
+        return self._groups
 
     @staticmethod
     def group_of(value: bytes) -> GroupState:
@@ -176,6 +179,7 @@ class Machine:
         return [(name.partition(":")[0], one) for lane in self.second for name, one in _decoded(lane, MEMBERS)]
 
     def _until(self, end: datetime) -> None:
+        self._groups = None
         while True:
             self._drain()
             due = self._next()

@@ -17,9 +17,18 @@ def failing(seeds: range) -> list[tuple[int, list[str]]]:
     return [(seed, faults) for seed in seeds if (faults := faults_of(script_of(seed)))]
 
 
-def failures(first: int, count: int) -> Iterator[tuple[int, list[str]]]:
-    """The seeds that fail, of `count` from the first on; each processor has its process."""
+def judged(first: int, count: int) -> Iterator[tuple[int, list[tuple[int, list[str]]]]]:
+    """How many of `count` seeds from the first on are done, and which of the last of them fail; in order.
+
+    Each processor has its process.
+    """
     chunks = [range(start, min(start + CHUNK, first + count)) for start in range(first, first + count, CHUNK)]
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        for found in pool.map(failing, chunks):
-            yield from found
+        for chunk, found in zip(chunks, pool.map(failing, chunks), strict=True):
+            yield chunk.stop - first, found
+
+
+def failures(first: int, count: int) -> Iterator[tuple[int, list[str]]]:
+    """The seeds that fail, of `count` from the first on."""
+    for _, found in judged(first, count):
+        yield from found

@@ -131,7 +131,7 @@ def script_of(seed: int) -> Script:
     chance = random.Random(seed)
     acts, now = list[Act](), 0.0
     version = first = chance.randrange(1, len(_LOADED) + 1)
-    for _ in range(chance.randrange(5, 22)):
+    for _ in range(chance.randrange(4, 20)):
         now = round(now + chance.choice((0.2, 2.0, 7.0, 15.0, 40.0, 90.0)) * (0.5 + chance.random()), 3)
         acts.append(_act(chance, now, version))
         version = max(version, acts[-1].version)
