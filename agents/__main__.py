@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar, cast
 
 import click
 
+from agents.here import found_here
 from agents.lazy_group import LazyGroup
 from agents.terminal import colour_wanted
 from streams.settings import Settings, SettingsError
@@ -276,7 +277,7 @@ def doctor(roles: tuple[str, ...], prometheus: str, canary: bool, strict: bool, 
     from agents.doctor import visit  # noqa: PLC0415 - each command loads only what it needs
     from agents.doctor.findings import Finding, Level  # noqa: PLC0415 - likewise
 
-    settings, here = visit.found_here(_settings(), os.environ)
+    settings, here = found_here(_settings(), os.environ)
     place = visit.where(settings, here, roles, prometheus, canary=canary)
     every: list[Finding] = []
 
@@ -310,7 +311,7 @@ def restore(file: Path) -> None:
     """
     from agents.backup import restore as fill  # noqa: PLC0415 - each command loads only what it needs
 
-    told(lambda settings: fill(settings, file, click.echo))
+    told(lambda settings: fill(settings, file, click.echo), named=True)
 
 
 @main.command("check-config")
@@ -367,12 +368,16 @@ def receiver_test(name: str, path: Path | None) -> None:
     sys.exit(_run(try_receiver(settings, name, path or Path(settings.config), click.echo)))
 
 
-def told(job: Callable[[Settings], Coroutine[Any, Any, T]]) -> T:
-    """What a job gives; what is away is said in a line."""
+def told(job: Callable[[Settings], Coroutine[Any, Any, T]], *, named: bool = False) -> T:
+    """Do it to the services of the settings, or those that run here; `named`: only to those of the settings."""
     import asyncpg  # noqa: PLC0415 - each command loads only what it needs
 
+    settings = _settings() if named else found_here(_settings(), os.environ)[0]
     try:
-        return cast("T", _run(job(_settings())))
+        return cast("T", _run(job(settings)))
+    except ConnectionRefusedError as error:
+        remedy = "does `make run` run here? INCIDENTS_DATABASE_URL and INCIDENTS_KAFKA_URL name others"
+        raise click.ClickException(f"a service does not answer ({error}): {remedy}") from error
     except (TimeoutError, OSError, RuntimeError, asyncpg.PostgresError) as error:
         raise click.ClickException(f"{type(error).__name__}: {error}") from error
     except Exception as error:

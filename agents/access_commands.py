@@ -5,24 +5,23 @@ They work on the database itself, so that the first admin, and a lost password, 
 
 import asyncio
 import getpass
-import json
 import os
 import sys
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import asyncpg
 import click
 import msgspec
 
+from agents.here import found_here
 from agents.terminal import printable
 from sinks import audit_rows, token_rows, user_rows
 from sinks.audit_rows import Deed
 from streams.credentials import Role, Scope, digest, hash_password, new_password, new_token, refusal_of
-from streams.settings import PREFIX, Settings, SettingsError
+from streams.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -218,13 +217,7 @@ def database_of(environ: Any) -> str:  # noqa: ANN401 - os.environ or what stand
         settings = Settings.from_environ(environ)
     except SettingsError as error:
         raise click.ClickException(str(error)) from error
-    if environ.get(f"{PREFIX}DATABASE_URL"):
-        return settings.database_url
-    try:
-        found = json.loads((Path(settings.data_dir) / "endpoints.json").read_text(encoding="utf-8")).get("postgres")
-    except (OSError, ValueError, AttributeError):
-        found = None
-    return str(found or settings.database_url)
+    return found_here(settings, environ)[0].database_url
 
 
 async def _audit(conn: "Conn", action: str, about: str, **detail: object) -> None:

@@ -228,7 +228,7 @@ def list_heartbeats(url: str, as_json: bool) -> None:  # noqa: FBT001 - likewise
     columns = [Column("name", yields=True), Column("state"), Column("every", right=True), Column("last heard of")]
     _show(
         columns,
-        [[one["name"], one["state"], f"{one['interval_seconds']:g} s", local(one["last_beat_at"])] for one in found],
+        [[one["name"], one["state"], _span(one["interval_seconds"]), local(one["last_beat_at"])] for one in found],
     )
 
 
@@ -246,6 +246,11 @@ def _label(text: str) -> tuple[str, str]:
     if not name or not sign:
         raise click.UsageError(f"{printable(text)} is not a label: write it like service=chat")
     return name, value
+
+
+def _span(seconds: float) -> str:
+    minutes, hours = divmod(seconds, 60), divmod(seconds, 3600)
+    return f"{hours[0]:g} h" if hours[1] == 0 else f"{minutes[0]:g} min" if minutes[1] == 0 else f"{seconds:g} s"
 
 
 def _told(job: dict[str, Any], *, as_json: bool) -> None:

@@ -69,7 +69,10 @@ def _body(chosen: dict[str, Any]) -> dict[str, Any]:
         ends_at = _moment(chosen, "end") if chosen["end"] else starts_at + _length(chosen, "duration")
         until = _moment(chosen, "until") if chosen["until"] else None
         remind = int(_length(chosen, "remind").total_seconds()) if chosen["remind"] else None
-    except (MatcherError, OverflowError) as error:
+    except MatcherError as error:
+        said = f"{error}; write matchers like service=chat or 'alertname=~\"Cost.*\"'"
+        raise click.ClickException(printable(said)) from error
+    except OverflowError as error:
         raise click.ClickException(printable(str(error))) from error
     if (until is None) != (not chosen["every"]):
         raise click.ClickException("--every and --until go together")
@@ -143,7 +146,7 @@ def preview(url: str, as_json: bool, **chosen: Any) -> None:  # noqa: ANN401, FB
     if as_json:
         click.echo(json.dumps(found))
         return
-    _say(f"{found['alert_count']} firing alerts, {found['incident_count']} open incidents")
+    _say(f"{_count(found['alert_count'], 'firing alert')}, {_count(found['incident_count'], 'open incident')}")
     for one in found["incidents"]:
         _say(f"  incident {one['id']}  {one['muted']} of {one['firing']} alerts  {one['title']}")
     for one in found["alerts"]:
@@ -261,6 +264,10 @@ def explain(url: str, fingerprint: str, as_json: bool) -> None:  # noqa: FBT001 
     _say("Next:")
     for one in story["next"]:
         _say(f"  {local(one['at']) if one['at'] else 'no time':19}  {one['text']}")
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def _receivers(names: Sequence[str]) -> str:

@@ -94,7 +94,7 @@ def _decided(row: Mapping[str, Any], silences: Mapping[str, Silence]) -> Line:
     words = _DECIDED.get(row["decision"], "{decision}: {reason}.")
     said = words.format(
         decision=row["decision"].capitalize(),
-        reason=reason,
+        reason="top route" if reason == "route {}" else reason,
         labels=_labels(detail.get("labels") or {}),
         to=_receiver(str(detail.get("to", ""))),
     )

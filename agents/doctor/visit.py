@@ -1,10 +1,7 @@
 """`incidents doctor`: everything that an installation needs, looked at in the order in which it is put together."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -29,7 +26,6 @@ from streams.settings import PREFIX, Settings
 
 SETTINGS: Final = "settings"
 _MARKS: Final = {Level.PASS: ("ok  ", "green"), Level.WARN: ("warn", "yellow"), Level.FAIL: ("FAIL", "red")}
-_URLS: Final = {"postgres": "database_url", "redis": "redis_url", "kafka": "kafka_url"}
 
 
 class Where(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,23 +35,6 @@ class Where(msgspec.Struct, frozen=True, kw_only=True):
     roles: tuple[str, ...] = ()
     prometheus: str = ""
     canary: bool = True
-
-
-def found_here(settings: Settings, environ: Mapping[str, str]) -> tuple[Settings, dict[str, Any]]:
-    """The settings, with the services of the system that runs in the data folder where no address was given."""
-    try:
-        text = (Path(settings.data_dir) / "endpoints.json").read_text(encoding="utf-8")
-        here: dict[str, Any] = json.loads(text)
-    except (OSError, ValueError):
-        return settings, {}
-    given = {
-        name: str(here[key]) for key, name in _URLS.items() if here.get(key) and not environ.get(PREFIX + name.upper())
-    }
-    if (amqp := here.get("amqp")) and not environ.get(f"{PREFIX}AMQP_URL"):
-        given |= {"amqp_url": amqp["url"], "amqp_exchange": amqp["exchange"], "amqp_queue": amqp["queue"]}
-    if "kafka_url" in given:
-        given["log_generation"] = here.get("log_generation") or ""
-    return replace(settings, **given), here  # type: ignore[arg-type]  # these fields are texts
 
 
 def where(settings: Settings, here: Mapping[str, Any], roles: Sequence[str], prometheus: str, *, canary: bool) -> Where:

@@ -15,7 +15,8 @@ from agents.doctor.canary import Canary
 from agents.doctor.findings import Finding, Level, looked
 from agents.doctor.paths import Answer, judge_roles, look_at_receivers
 from agents.doctor.stores import PostgresFacts, judge_postgres, judge_redis, judge_skew
-from agents.doctor.visit import found_here, judge_settings, where
+from agents.doctor.visit import judge_settings, where
+from agents.here import found_here
 from streams.rules_config import load
 from streams.settings import Settings
 from streams.topic_admin import wanted_topics

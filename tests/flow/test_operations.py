@@ -15,6 +15,7 @@ import pytest
 from agents import backup
 from agents.doctor import visit
 from agents.doctor.findings import Finding, Level
+from agents.here import found_here
 from embedded.ports import free_port
 from embedded.postgres import Postgres
 from embedded.stack import Stack
@@ -88,7 +89,7 @@ def settings_of(stack: Stack) -> Settings:
 
 
 async def seen_by_the_doctor(stack: Stack) -> list[Finding]:
-    settings, here = visit.found_here(settings_of(stack), os.environ)
+    settings, here = found_here(settings_of(stack), os.environ)
     found: list[Finding] = []
     await visit.visit(settings, visit.where(settings, here, (), "", canary=True), found.append)
     return found

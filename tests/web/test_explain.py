@@ -186,7 +186,7 @@ async def test_the_command_line_tells_the_same_and_manages_silences(client: http
     assert "No alert has this fingerprint" in (await run("explain", "nobody", url)).output
 
     shown = await run("silence", "preview", "service=chat", url)
-    assert "1 firing alerts, 1 open incidents" in shown.output
+    assert "1 firing alert, 1 open incident" in shown.output
     made = await run("silence", "add", "service=chat", 'alertname=~"Cost.*"', "-c", "deploying", "-a", "ada", url)
     silence = made.output.strip()
     assert str(uuid.UUID(silence)) == silence
