@@ -116,7 +116,7 @@ async def test_it_says_what_came_what_was_decided_and_who_was_told_in_order(
     waits = f"{ago(59):%Y-%m-%d %H:%M:%S} UTC"
     assert texts == [
         "It fired, as alertmanager said.",
-        f'It joined the group {{service="chat"}} on the route {{}}. Its first notice waits until {waits}.',
+        f'It joined the group {{service="chat"}} on the top route. Its first notice waits until {waits}.',
         "A notice to desk was decided: first firing.",
         "desk is about to be told by webhook: first firing (attempt 1, timeout).",
         "desk was told by webhook: first firing.",
