@@ -263,11 +263,11 @@ class Dispatcher:
     def _sorted(
         self, done: Sequence[tuple[Claimed, Outcome | None]]
     ) -> tuple[list[Ending], list[Retry], list[Claimed]]:
-        written = [written(task, outcome, self._max_age) for task, outcome in done]
+        rows = [written(task, outcome, self._max_age) for task, outcome in done]
         return (
-            [row for row in written if isinstance(row, Ending)],
-            [row for row in written if isinstance(row, Retry)],
-            [row for row in written if isinstance(row, Claimed)],
+            [row for row in rows if isinstance(row, Ending)],
+            [row for row in rows if isinstance(row, Retry)],
+            [row for row in rows if isinstance(row, Claimed)],
         )
 
     def _report(
