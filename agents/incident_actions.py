@@ -144,6 +144,8 @@ class StepActions:
             if action.action is ActionName.CHILD and action.args.worst >= 0 and action.args.field != relations.GONE:
                 self._sends.append(relations.orphaned(action, "it is over", now))
             return
+        if any(row.id == action.id for row in self.rows):
+            return  # it came twice within the step
         allowed = action.action is ActionName.COMMENT or (action.action is ActionName.REDACT and action.args.seq > 0)
         self._record(action, "" if allowed else actions.SUPERSEDED, now)
         if allowed:

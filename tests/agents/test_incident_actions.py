@@ -154,6 +154,14 @@ def test_what_was_refused_is_not_done_when_it_comes_again(stage: Stage) -> None:
     assert stage.group.handled.snoozed_until == at(1000)
 
 
+def test_a_comment_on_what_is_past_is_one_line_though_it_comes_twice_in_one_step(stage: Stage) -> None:
+    said = stage.action(ActionName.COMMENT, 20, text="it was the cable")
+    past = msgspec.structs.replace(said, incident_id="00000000-0000-4000-8000-00000000abcd")
+    work = stage.incidents.step(past, past)
+    assert [action_id for action_id, _ in work.actions.late] == [past.id]
+    assert [row.outcome for row in work.actions.rows] == ["done"]
+
+
 def test_the_same_action_twice_is_done_once_also_after_a_move(stage: Stage) -> None:
     said = stage.act(ActionName.COMMENT, 20, text="looking")
     lines = len(stage.incidents.rows.timeline)
