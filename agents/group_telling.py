@@ -81,15 +81,16 @@ class GroupTelling:
         config = self._logic.configs[self.version]
         route = self._route(group)
         members = self._held.members_of(key)
+        found = {one.identity: self._suppression(one, config, group.team, now) for one in members if one.firing}
         done = escalations.escalate(
-            key, group, members,
+            key, group, [one for one in members if not found.get(one.identity)],
             escalations.Setting(
                 config=config,
                 receiver=route.receiver,
                 now=now,
                 page_url=self._logic.settings.page_url,
                 strict=self._strict,
-                muted=self._muting(members, route, config, group.team, now),
+                muted=_muting(list(found.values()), times.closed_by(config.time_intervals, route, now)),
             ),
         )  # fmt: skip
         self.notices += done.notices
@@ -98,14 +99,6 @@ class GroupTelling:
         self._story.tell(done.group, done.events, now)
         for decision in done.decisions:
             self._story.decide(key, done.group, *decision, now=now)
-
-    def _muting(self, members: Sequence[Member], route: Route, config: RulesConfig, team: str, now: datetime) -> str:
-        """What mutes all of a group; empty where something of it is heard."""
-        closed_by = times.closed_by(config.time_intervals, route, now)
-        if closed_by:
-            return f"muted by {', '.join(closed_by)}"
-        found = [self._suppression(member, config, team, now) for member in members if member.firing]
-        return flushes.in_words(found[0]) if found and all(found) else ""
 
     def remind(self, silence_id: str, pushed_at: datetime, now: datetime) -> None:
         """Tell those who are muted by a silence that it ends soon."""
@@ -207,3 +200,10 @@ class GroupTelling:
         config = self._logic.configs[self.version]
         found = (config.told_as(name) for name in sorted(names))
         return tuple(receiver for receiver in found if receiver is not None)
+
+
+def _muting(found: Sequence[Suppression], closed_by: Sequence[str]) -> str:
+    """What mutes all of a group; empty where something of it is heard. `found` is of each that fires."""
+    if closed_by:
+        return f"muted by {', '.join(closed_by)}"
+    return flushes.in_words(found[0]) if found and all(found) else ""

@@ -189,6 +189,16 @@ def test_another_incident_of_the_group_begins_anew() -> None:
     assert [minute for minute, _, reason in story.told(140) if "step" in reason] == [0.2, 20.2, 100.2, 120.2, 120.2]
 
 
+def test_a_step_does_not_tell_of_what_is_silenced_while_it_tells_of_the_others() -> None:
+    story = Story()
+    story.world.silence("s", [("host", "=", "b")], until=300 * MINUTE)
+    for host in "ab":
+        story.fire(labels={"alertname": "Down", "severity": "error", "host": host})
+    story.told(60)
+    steps = [one.body["alerts"] for one in story.world.sent if one.reason.startswith("escalation")]
+    assert [[alert["labels"]["host"] for alert in alerts] for alerts in steps] == [["a"]] * 5
+
+
 def test_nobody_is_told_while_all_of_it_is_silenced() -> None:
     story = Story()
     story.fire()
