@@ -279,11 +279,11 @@ def story(machine: Machine) -> dict[str, Any]:
     incidents = sorted(
         (
             row.group_key, row.created_at, row.status, row.resolved_at or row.created_at, row.reopened,
+            # Of alerts that end within one moment, who is heard of last says how bad it was at the end.
             row.severity if row.status != IncidentStatus.RESOLVED else "",
         )
         for row in machine.rows.incidents.values()
     )  # fmt: skip
-    was = sorted((row.group_key, row.created_at, row.severity) for row in machine.rows.incidents.values())
     lines = sorted(
         (line.at, line.event, line.actor)
         for lines in machine.rows.timeline.values()
@@ -300,7 +300,6 @@ def story(machine: Machine) -> dict[str, Any]:
     return {
         "counts": dict(machine.rows.verdicts),
         "incidents": incidents,
-        "severities": was,
         "timeline": lines,
         "told": told,
         "families": families,
