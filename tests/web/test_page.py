@@ -88,6 +88,7 @@ async def test_filters_and_search_narrow_the_list_and_stay_in_the_address(page: 
     await expect(rows).to_have_count(1)
     await expect(rows).to_contain_text("Slow model")
     await page.get_by_role("button", name="warning").click()
+    await expect(rows).to_have_count(2)
     await page.get_by_label("Search titles").fill("claims")
     await expect(rows).to_have_count(1)
     await expect(rows).to_contain_text("Data leak")
