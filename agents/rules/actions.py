@@ -126,6 +126,8 @@ def _resolve(group: GroupState, action: Action, answer: life.Answer, now: dateti
 
 
 def _reopen(group: GroupState, action: Action, _answer: life.Answer, _now: datetime) -> Changed:
+    if group.state is life.State.MERGED_RESOLVED and not (any(group.firing) or group.handled.by_hand):
+        raise RefusedError("nothing of it fires that the incident it is merged into could speak of: split it first")
     after, [line] = reopened(group, {"by": action.actor, "action": action.id})
     return after, [msgspec.structs.replace(line, actor=action.actor)]
 

@@ -341,6 +341,17 @@ def test_a_parent_lasts_until_what_was_merged_into_it_has_ended() -> None:
     assert parent != child
 
 
+def test_what_ended_under_another_is_opened_again_only_where_somebody_can_speak_of_it() -> None:
+    stage, *_ = merged()
+    stage.end(service="api", seconds=40)
+    stage.end(service="web", seconds=50)
+    refused = stage.of("web").act(ActionName.REOPEN, 60)
+    assert (refused.outcome, refused.reason.rpartition(": ")[2]) == ("refused", "split it first")
+    stage.act(ActionName.SPLIT, 70)
+    assert stage.act(ActionName.REOPEN, 80).outcome == "done"
+    assert stage.group.status == "open"
+
+
 def test_who_resolves_a_parent_resolves_what_was_merged_into_it() -> None:
     stage, _, child = merged()
     stage.of("api").act(ActionName.RESOLVE, 30)
