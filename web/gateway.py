@@ -24,6 +24,7 @@ from web.action_sender import ActionSender
 from web.announcing import SilenceAnnouncer
 from web.audit import Audit, audited
 from web.configuration import Announcer, read_rules
+from web.connection import Connection, in_time
 from web.credentials import Credentials
 from web.database import Database
 from web.foreign import known_host
@@ -121,9 +122,9 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
 
 def _server(settings: Settings, app: App) -> Server:
     config = uvicorn.Config(
-        app,
+        in_time(app),
         loop="none",
-        http="httptools",
+        http=Connection,
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -9,6 +9,7 @@ from typing import Final
 
 from streams import metrics
 from streams.observe import Receive, Scope
+from web.connection import SlowBodyError
 
 MAX_HELD: Final = 64 * 1024 * 1024
 _GZIP: Final = 31
@@ -91,7 +92,10 @@ class BodyReader:
         chunks: list[bytes] = []
         size = 0
         while True:
-            message = await receive()
+            try:
+                message = await receive()
+            except SlowBodyError as error:
+                raise BodyError(HTTPStatus.REQUEST_TIMEOUT, f"body: {error.detail}") from error
             if message["type"] == "http.disconnect":
                 raise BodyError(HTTPStatus.BAD_REQUEST, "body: the sender went away")
             chunk: bytes = message.get("body", b"")

@@ -15,6 +15,7 @@ import structlog
 from sinks import answer_rows
 from sinks.answer_rows import KeptAnswer
 from streams.observe import App, Receive, Scope, Send
+from web.connection import SlowBodyError
 from web.database import Database, DatabaseAwayError, UnkeptTextError
 from web.http_body import headers_of
 from web.principal import KEY, Principal, anonymous
@@ -41,7 +42,11 @@ def idempotent(app: App, database: Database, limit: int) -> App:
         if len(key) > MAX_KEY or not key.isprintable():
             await _refuse(send, HTTPStatus.BAD_REQUEST, f"Idempotency-Key: at most {MAX_KEY} printable characters")
             return
-        body = await _body_of(receive, limit)
+        try:
+            body = await _body_of(receive, limit)
+        except SlowBodyError as error:
+            await _refuse(send, HTTPStatus.REQUEST_TIMEOUT, error.detail)
+            return
         if body is None:
             await _refuse(send, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"body: longer than {limit} bytes")
             return

@@ -65,7 +65,7 @@ def refusals(method: str) -> list[str]:
     """Statuses with which credentials, keys, ETags and sizes are refused."""
     found = ["401", "403", "429"]
     if method != "get":
-        found += ["409", "413", "415"]
+        found += ["408", "409", "413", "415"]
     if method in {"patch", "put"}:
         found.append("412")
     if method == "post":
