@@ -45,8 +45,10 @@ _BY_ID: Final = f"{_COLUMNS} WHERE id = $1"
 
 _BY_IDS: Final = "SELECT state FROM silences WHERE id = ANY ($1::uuid[])"
 
-# Silences that are not over, and those that ended after a moment, latest end first.
-_LIST: Final = f"{_COLUMNS} WHERE ends_at >= $1 ORDER BY ends_at DESC, id LIMIT $2"
+# Silences that are not over, and those that ended after a moment, latest end first, after a place in that order.
+_LIST: Final = f"""{_COLUMNS} WHERE ends_at >= $1
+    AND ($3::timestamptz IS NULL OR ends_at < $3 OR (ends_at = $3 AND id > $4::uuid))
+ORDER BY ends_at DESC, id LIMIT $2"""
 
 # Silences that are on, or will be.
 _LIVE: Final = "SELECT state FROM silences WHERE ends_at > $1"
@@ -187,9 +189,11 @@ async def by_ids(conn: "Conn", ids: Sequence[uuid.UUID]) -> list[Silence]:
     return [_silence.decode(row["state"]) for row in await conn.fetch(_BY_IDS, list(ids))]
 
 
-async def listed(conn: "Conn", ended_after: datetime, limit: int) -> list[StoredSilence]:
-    """Silences that are on, to come, or over since `ended_after`; latest end first."""
-    return [_stored(row) for row in await conn.fetch(_LIST, ended_after, limit)]
+async def listed(
+    conn: "Conn", ended_after: datetime, limit: int, place: tuple[datetime, uuid.UUID] | None = None
+) -> list[StoredSilence]:
+    """Silences that are on, to come, or over since `ended_after`; latest end first, after a place (end, id)."""
+    return [_stored(row) for row in await conn.fetch(_LIST, ended_after, limit, *(place or (None, None)))]
 
 
 async def live(conn: "Conn", now: datetime) -> list[Silence]:

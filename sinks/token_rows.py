@@ -32,8 +32,9 @@ RETURNING id, name, scopes, teams, created_by, created_at, expires_at, revoked_a
 # Live ones first, then by name.
 _LISTED: Final = """
 SELECT id, name, scopes, teams, created_by, created_at, expires_at, revoked_at, last_used_at
-  FROM api_tokens WHERE $1 OR revoked_at IS NULL
- ORDER BY revoked_at IS NOT NULL, name, created_at DESC LIMIT $2
+  FROM api_tokens WHERE ($1 OR revoked_at IS NULL)
+   AND ($3::bool IS NULL OR (revoked_at IS NOT NULL, name, id) > ($3, $4::text, $5::uuid))
+ ORDER BY revoked_at IS NOT NULL, name, id LIMIT $2
 """
 
 # Changes with every token that is made or revoked.
@@ -119,9 +120,15 @@ async def revoke(conn: "Conn", token_id: uuid.UUID | None, name: str | None = No
     return Token(**dict(row)) if row is not None else None
 
 
-async def listed(conn: "Conn", limit: int, *, revoked: bool = False) -> list[Token]:
-    """Tokens by name; those that were revoked only where asked for."""
-    return [Token(**dict(row)) for row in await conn.fetch(_LISTED, revoked, limit)]
+async def listed(
+    conn: "Conn", limit: int, *, revoked: bool = False, after: tuple[bool, str, uuid.UUID] | None = None
+) -> list[Token]:
+    """Tokens by name; those that were revoked only where asked for, and last.
+
+    `after` is a place in that order: whether it was revoked, its name, its id.
+    """
+    place = after or (None, None, None)
+    return [Token(**dict(row)) for row in await conn.fetch(_LISTED, revoked, limit, *place)]
 
 
 async def version(conn: "Conn") -> tuple[int, datetime | None]:

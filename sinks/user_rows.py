@@ -37,7 +37,9 @@ _RENEW: Final = """
 UPDATE users SET password_hash = $2, updated_at = clock_timestamp() WHERE name = $1 RETURNING name
 """
 
-_LISTED: Final = "SELECT name, role, teams, disabled_at, created_at, updated_at FROM users ORDER BY name LIMIT $1"
+_LISTED: Final = """
+SELECT name, role, teams, disabled_at, created_at, updated_at FROM users WHERE name > $2 ORDER BY name LIMIT $1
+"""
 
 _NAMED: Final = "SELECT name, role, teams, disabled_at, created_at, updated_at FROM users WHERE name = $1"
 
@@ -133,9 +135,9 @@ async def set_password(conn: "Conn", name: str, password_hash: str, *, kept: byt
     return found
 
 
-async def listed(conn: "Conn", limit: int) -> list[User]:
-    """Users by name."""
-    return [User(**dict(row)) for row in await conn.fetch(_LISTED, limit)]
+async def listed(conn: "Conn", limit: int, after: str = "") -> list[User]:
+    """Users by name, those after one."""
+    return [User(**dict(row)) for row in await conn.fetch(_LISTED, limit, after)]
 
 
 async def admins(conn: "Conn") -> list[str]:

@@ -18,6 +18,7 @@ from streams.credentials import MOST_PASSWORD, Role, Scope, digest, new_password
 from web.credentials import Credentials
 from web.database import Database
 from web.etags import check_match, tag_of
+from web.paging import LINKED, cursor_of, linked, place_of
 from web.passwords import Passwords
 from web.principal import NEEDS, principal
 from web.problems import FieldProblemError
@@ -28,6 +29,8 @@ Team = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
 Teams = Annotated[list[Team], msgspec.Meta(min_length=1, max_length=100)] | None
 Password = Annotated[str, msgspec.Meta(max_length=MOST_PASSWORD)]
 UserName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._@+-]{0,63}$")]
+Limit = Annotated[int, QueryParameter(ge=1, le=_MOST, description="Lines in one answer")]
+Cursor = Annotated[str, QueryParameter(max_length=1000, description="As the header Link of the page before has it")]
 ADMIN: Final = {NEEDS: Scope.ADMIN}
 
 
@@ -72,11 +75,15 @@ class MadeToken(msgspec.Struct, frozen=True, kw_only=True):
     secret: str
 
 
-@get("/api/v1/users", summary="Users", tags=["access"], opt=ADMIN)
-async def users(state: State) -> list[User]:
-    """By name, at most 1,000."""
+@get("/api/v1/users", summary="Users", tags=["access"], opt=ADMIN, response_headers=LINKED)
+async def users(
+    state: State, request: Request[Any, Any, Any], limit: Limit = _MOST, cursor: Cursor = ""
+) -> Response[list[User]]:
+    """By name, a page at a time."""
+    [after] = place_of(cursor, tuple[str]) if cursor else [""]
     async with _database(state).reading() as conn:
-        return await user_rows.listed(conn, _MOST)
+        found = await user_rows.listed(conn, limit + 1, after)
+    return linked(request, found[:limit], cursor_of(found[limit - 1].name) if len(found) > limit else None)
 
 
 @get("/api/v1/users/{name:str}", summary="One user", tags=["access"], opt=ADMIN)
@@ -129,14 +136,21 @@ async def change_user(
     return Response(changed, headers={"etag": _tag(changed)})
 
 
-@get("/api/v1/tokens", summary="API tokens", tags=["access"], opt=ADMIN)
+@get("/api/v1/tokens", summary="API tokens", tags=["access"], opt=ADMIN, response_headers=LINKED)
 async def tokens(
     state: State,
+    request: Request[Any, Any, Any],
+    limit: Limit = _MOST,
+    cursor: Cursor = "",
     revoked: Annotated[bool, QueryParameter(description="Also those that were revoked")] = False,  # noqa: FBT002 - a query parameter
-) -> list[Token]:
-    """By name, without their secrets."""
+) -> Response[list[Token]]:
+    """By name, without their secrets, a page at a time."""
+    after = place_of(cursor, tuple[bool, str, uuid.UUID]) if cursor else None
     async with _database(state).reading() as conn:
-        return await token_rows.listed(conn, _MOST, revoked=revoked)
+        found = await token_rows.listed(conn, limit + 1, revoked=revoked, after=after)
+    last = found[limit - 1] if len(found) > limit else None
+    following = cursor_of(last.revoked_at is not None, last.name, last.id) if last is not None else None
+    return linked(request, found[:limit], following)
 
 
 @post("/api/v1/tokens", summary="Make an API token", tags=["access"], status_code=201, opt=ADMIN)

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import binascii
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -19,6 +19,7 @@ from streams.producer import EventProducer
 from streams.settings import Settings
 from web.audit import note
 from web.database import Database
+from web.paging import cursor_of, place_of
 from web.principal import principal
 from web.problems import FieldProblemError, PartAwayError
 from web.rights import teams_of
@@ -106,9 +107,9 @@ async def dead_letters(
     async with _database(state).reading() as conn:
         found = await rows.page(
             conn, teams=teams_of(principal(request)), event_ids=event_id, source=source, state=letter_state,
-            after=_place(cursor) if cursor else None, limit=limit + 1, with_bodies=bodies,
+            after=place_of(cursor, tuple[datetime, str]) if cursor else None, limit=limit + 1, with_bodies=bodies,
         )  # fmt: skip
-    more = _cursor(found[limit - 1]) if len(found) > limit else None
+    more = cursor_of(found[limit - 1].received_at, found[limit - 1].event_id) if len(found) > limit else None
     return LetterPage(items=[_view(letter, with_body=bodies) for letter in found[:limit]], next=more)
 
 
@@ -170,20 +171,6 @@ def _decoded(body: str) -> bytes:
         return base64.b64decode(body, validate=True)
     except (binascii.Error, ValueError) as error:
         raise FieldProblemError("body", "is not base64") from error
-
-
-def _cursor(letter: Letter) -> str:
-    place = msgspec.json.encode((letter.received_at, letter.event_id))
-    return base64.urlsafe_b64encode(place).decode().rstrip("=")
-
-
-def _place(cursor: str) -> tuple[datetime, str]:
-    try:
-        said = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        at, event_id = msgspec.json.decode(said, type=tuple[datetime, str])
-        return at.astimezone(UTC), event_id
-    except (binascii.Error, ValueError, msgspec.MsgspecError, OverflowError) as error:
-        raise FieldProblemError("cursor", "it is not a cursor of this list") from error
 
 
 def _database(state: State) -> Database:

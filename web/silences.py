@@ -20,6 +20,7 @@ from streams.rules_matchers import Matcher, MatcherError, checked
 from web.announcing import SilenceAnnouncer
 from web.database import Database
 from web.etags import check_match, tag_of
+from web.paging import LINKED, cursor_of, linked, place_of
 from web.principal import Principal, principal
 from web.problems import FieldProblemError
 from web.rights import team_for, teams_of
@@ -118,21 +119,27 @@ def tagged(stored: StoredSilence, now: datetime, status: int = HTTPStatus.OK) ->
     return Response(view_of(stored, now), status_code=status, headers={"etag": tag_of(stored.silence.sequence)})
 
 
-@get("/api/v1/silences", summary="Silences", tags=["silences"])
+@get("/api/v1/silences", summary="Silences", tags=["silences"], response_headers=LINKED)
 async def silences(
     state: State,
     request: Asked,
     wanted: Annotated[list[SilenceState] | None, QueryParameter(name="state", description="Only these states")] = None,
     limit: Annotated[int, QueryParameter(ge=1, le=MAX_LISTED)] = 1000,
-) -> list[SilenceView]:
+    cursor: Annotated[
+        str, QueryParameter(max_length=200, description="As the header Link of the page before has it")
+    ] = "",
+) -> Response[list[SilenceView]]:
     """Those that are on or to come, and those that ended within the last 120 hours; the latest end first."""
     now = datetime.now(UTC)
+    place = place_of(cursor, tuple[datetime, uuid.UUID]) if cursor else None
     database: Database = state.database
     async with database.reading() as conn:
-        found = await silence_rows.listed(conn, now - silence_rows.RETENTION, MAX_LISTED)
+        found = await silence_rows.listed(conn, now - silence_rows.RETENTION, MAX_LISTED, place)
     who = principal(request)
     views = [view_of(stored, now) for stored in found if is_seen(who, stored)]
-    return [view for view in views if not wanted or view.state in wanted][:limit]
+    shown = [view for view in views if not wanted or view.state in wanted]
+    last = shown[limit - 1] if len(shown) > limit else None
+    return linked(request, shown[:limit], cursor_of(last.over_at, last.id) if last is not None else None)
 
 
 @get("/api/v1/silences/{silence_id:uuid}", summary="One silence", tags=["silences"], response_headers=_TAGGED)
