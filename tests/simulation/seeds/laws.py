@@ -229,7 +229,9 @@ def _once(machine: Machine) -> Iterator[str]:
     rules = [CONFIGS[version] for version in versions(machine.script)]
     if any(one.inhibit_rules or one.ours.correlation for one in rules):
         return  # as in Alertmanager, ends that are told while others are muted make those new
-    acts = [(at(act.at), at(act.at + act.lasts + act.late)) for act in machine.script.acts if act.what in MUTING]
+    # What could not be delivered before such an act comes so much after it.
+    late = max((act.lasts for act in machine.script.acts if act.what == "away"), default=0.0)
+    acts = [(at(act.at), at(act.at + act.lasts + act.late + late)) for act in machine.script.acts if act.what in MUTING]
     for told in machine.told:
         if told.reason.startswith(ESCALATED) or told.reason == Reason.REPEAT:
             continue
