@@ -22,7 +22,7 @@ class Telling:
 
     `config` is the rules in force, `former_rules` what inhibited before them while alerts
     are routed anew; `contexts` maps (offset, index) to the trace of what is told for it.
-    `again` marks what a log that is gone has told already.
+    `again` marks what may have been told already: an end of which nobody knows the beginning joins nothing then.
     """
 
     def __init__(self, partition: AlertsPartition, partitions: int, config: RulesConfig, *, strict: bool) -> None:

@@ -213,9 +213,11 @@ class DedupWork:
         state = self._alerts.state(identity)
         before = msgspec.structs.replace(state, groups=state.left)
         tell = Change.FIRED if pulse.firing else Change.RESOLVED
+        self._telling.again = True
         self._telling.tell(
             (offset, index), identity, before, state, pulse, tell, accepted_at, by_timeout=pulse.by_timeout
         )
+        self._telling.again = False
 
     def _tell_beginning(self, offset: int, index: int, identity: str, accepted_at: datetime) -> None:
         """A rebuilt row is over already whose groups may not know that it began."""
@@ -240,9 +242,7 @@ class DedupWork:
         self._alerts.put(identity, msgspec.structs.replace(pulse, offset=offset))
         heard_at = pulse.first_seen_at if pulse.firing else max(pulse.last_seen_at, pulse.ends_at or pulse.last_seen_at)
         self._retold.add(identity)
-        self._telling.again = True
         self._tell_again(offset, index, identity, heard_at)
-        self._telling.again = False
 
     def _reject(self, offset: int, item: Rejected, batch: AlertBatch, accepted_at: datetime) -> None:
         if item.replay_of:
