@@ -267,3 +267,7 @@ loop_lag_seconds = Histogram("incidents_loop_lag_seconds", "How late the event l
 part_up = _declared(Gauge("incidents_part_up", "1 while a part that this role uses answers.", ("part",)), PARTS)
 live_clients = Gauge("incidents_live_clients", "Pages that listen for live changes.")
 live_dropped = Counter("incidents_live_dropped", "Live clients cut off because they were too slow.")
+connections_crowded = Counter(
+    "incidents_connections_crowded", "Connections to the gateway for which another gave way, or that were refused."
+)
+connections_unread = Counter("incidents_connections_unread", "Connections cut off because answers were not read.")

@@ -29,6 +29,9 @@ class Settings:
 
     http_host: str = _setting("127.0.0.1", "address the gateway listens on")
     http_port: int = _setting(8080, "port of the gateway (ingest, API, page)", unit="port")
+    http_connections: int = _setting(
+        800, "connections of the gateway at once; past that whoever asks nothing gives way", unit="connections"
+    )
     observe_host: str = _setting(
         "127.0.0.1", "address of /healthz, /readyz and /metrics of the other roles; nobody is asked who they are there"
     )
@@ -158,7 +161,7 @@ class Settings:
             value = getattr(self, item.name)
             if isinstance(value, int | float) and not isinstance(value, bool) and value < 0:
                 raise SettingsError(f"{PREFIX}{item.name.upper()} must not be negative")
-        for name in ("partitions", "alerts_cap", "session_hours"):
+        for name in ("partitions", "alerts_cap", "session_hours", "http_connections"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{PREFIX}{name.upper()} must be at least 1")
 

@@ -34,6 +34,7 @@ from web.ingest import ROUTES, ingest_app
 from web.live import Live
 from web.measures import Measures
 from web.reloading import Reloader, loaded
+from web.room import Room
 from web.table_views import TableViews
 from web.traces import followed
 
@@ -124,7 +125,8 @@ def _server(settings: Settings, app: App) -> Server:
     config = uvicorn.Config(
         in_time(app),
         loop="none",
-        http=Connection,
+        http=cast("type[asyncio.Protocol]", partial(Connection, Room(settings.http_connections))),
+        ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
