@@ -122,6 +122,7 @@ DUMP: tables.Dump = {
     "{pipeline:alerts:0}:t:pulses": {"a": msgspec.msgpack.encode(PULSE)},
     "{pipeline:alerts:0}:t:recent": {"1-1": msgspec.msgpack.encode([1, "at", b"12345678abcdefgh"])},
     "{pipeline:incident-inputs:0}:t:groups": {"g": msgspec.msgpack.encode(["team", 3])},
+    "{pipeline:incident-inputs:0}:t:rules": {"causes": msgspec.msgpack.encode([1, "log", {0: 7, 1: 9}])},
 }
 
 
@@ -137,6 +138,7 @@ def test_a_rebuild_that_gives_everything_back_holds() -> None:
     assert tables.differences(DUMP, DUMP) == []
     assert tables.differences(DUMP, {**DUMP, "{pipeline:alerts:0}:t:recent": recent}) == []
     assert tables.differences(DUMP, changed("pulses", "a", [*PULSE[:13], 6, "later", 30, False])) == []
+    assert tables.differences(DUMP, changed("rules", "causes", [1, "log", {0: 7, 1: 12}])) == []
 
 
 @pytest.mark.parametrize(
@@ -147,9 +149,22 @@ def test_a_rebuild_that_gives_everything_back_holds() -> None:
         changed("groups", "h", ["team", 1]),
         changed("pulses", "a", [*PULSE[:11], 8, *PULSE[12:]]),
         changed("recent", "1-1", [1, "at", b"12345678"]),
+        changed("rules", "causes", [1, "log", {0: 7, 1: 8}]),
+        changed("rules", "causes", [1, "another log", {0: 7, 1: 9}]),
+        changed("rules", "causes", [1, "log", {0: 7}]),
         {name: values for name, values in DUMP.items() if "groups" not in name},
     ],
-    ids=["a key is gone", "a value is another", "a key is new", "a count is another", "an id is forgotten", "no table"],
+    ids=[
+        "a key is gone",
+        "a value is another",
+        "a key is new",
+        "a count is another",
+        "an id is forgotten",
+        "less was heard",
+        "another log",
+        "a partition is unheard of",
+        "no table",
+    ],
 )
 def test_a_rebuild_that_differs_is_found(after: tables.Dump) -> None:
     assert tables.differences(DUMP, after)
