@@ -17,7 +17,7 @@ import click
 import msgspec
 
 from agents.here import found_here
-from agents.terminal import printable
+from agents.terminal import plain_json, printable
 from sinks import audit_rows, token_rows, user_rows
 from sinks.audit_rows import Deed
 from streams.credentials import Role, Scope, digest, hash_password, new_password, new_token, refusal_of
@@ -259,7 +259,7 @@ def _day(at: datetime | None) -> str:
 
 def _show(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], found: Any, *, as_json: bool) -> None:  # noqa: ANN401 - JSON
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
+        click.echo(plain_json(msgspec.json.encode(found)))
         return
     lines = [tuple(printable(text) for text in row) for row in (head, *rows)]
     widths = [max(len(row[place]) for row in lines) for place in range(len(head))]

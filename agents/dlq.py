@@ -13,7 +13,7 @@ import msgspec
 
 from agents.letter_text import body_text, line_of, table_of
 from agents.replay import Replayer
-from agents.terminal import printable
+from agents.terminal import plain_json, printable
 from sinks import dead_letter_rows as rows
 from sinks.dead_letter_rows import Letter, LetterState
 from sinks.postgres import Connection
@@ -43,7 +43,7 @@ async def list_letters(settings: Settings, *, source: str | None, state: str, li
 def say_list(letters: Sequence[Letter], *, state: str, as_json: bool) -> None:
     """Print letters, a line each."""
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode([line_of(letter) for letter in letters])).decode())
+        click.echo(plain_json(msgspec.json.encode([line_of(letter) for letter in letters])))
     elif letters:
         click.echo("\n".join(table_of(letters, narrow=sys.stdout.isatty())))
     else:

@@ -62,7 +62,7 @@ class Follower:
                     if self.told:
                         click.echo("connected again", err=True)
                     wait, reached, self.told = 1.0, True, False
-                    for event in events_in(answer.iter_lines()):
+                    for event in events_in(lines_in(answer.iter_text())):
                         self.last_event_id = event.id or self.last_event_id
                         yield event
             except (httpx.HTTPError, AwayError) as error:
@@ -73,6 +73,14 @@ class Follower:
                 self.told = True
             self.pause(wait)
             wait = min(_LONGEST_PAUSE, wait * 2)
+
+
+def lines_in(texts: Iterable[str]) -> Iterator[str]:
+    """Lines of a text that comes in pieces; only a line feed ends one, whatever else senders put into their words."""
+    rest = ""
+    for text in texts:
+        *lines, rest = (rest + text).split("\n")
+        yield from (line.removesuffix("\r") for line in lines)
 
 
 def events_in(lines: Iterable[str]) -> Iterator[Event]:

@@ -1,5 +1,6 @@
 """How the commands speak: columns, colours and times, and text that cannot steer a terminal."""
 
+import json
 import os
 import shutil
 import sys
@@ -41,6 +42,11 @@ def printable(text: str) -> str:
     """The text on one line, control and formatting characters escaped."""
     valid = text.encode("utf-8", "replace").decode()
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in valid)
+
+
+def plain_json(packed: bytes) -> str:
+    """JSON for reading, and for other programs, in ASCII alone."""
+    return json.dumps(json.loads(packed), indent=2)
 
 
 def cut(text: str, width: int) -> str:

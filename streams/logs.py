@@ -1,8 +1,9 @@
-"""How every process logs: structlog, one event a hop, as JSON lines or readable text.
+"""How every process logs: structlog, one event a hop, as JSON lines or readable text that cannot steer a terminal.
 
 Library loggers come through the same way from `warning` up; secrets in URLs are masked.
 """
 
+import json
 import logging
 import re
 import sys
@@ -82,7 +83,7 @@ def _rendering(*, text: bool, colors: bool) -> list[Processor]:
     if text:
         # The renderer's own way with exceptions prints local variables, and with them secrets.
         plain = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
-        return [structlog.processors.format_exc_info, _masked, plain]
+        return [structlog.processors.format_exc_info, _masked, _plain, plain]
     return [structlog.processors.format_exc_info, _masked, structlog.processors.JSONRenderer(serializer=_json)]
 
 
@@ -93,5 +94,22 @@ def _masked(_logger: object, _method: str, event: EventDict) -> EventDict:
     return event
 
 
+def _plain(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Without what would steer a terminal or begin a line; the renderer itself escapes all but these."""
+    event["event"] = _escaped(str(event["event"]))
+    for name in {"exception", "stack"} & event.keys():
+        event[name] = "\n".join(_escaped(line.expandtabs()) for line in str(event[name]).split("\n"))
+    return event
+
+
+def _escaped(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
+
+
 def _json(event: EventDict, **_options: Any) -> str:  # noqa: ANN401 - structlog's signature
-    return _encode(event).decode()
+    try:
+        return _escaped(_encode(event).decode())
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return json.dumps(event, default=str)

@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from agents.__main__ import COMMANDS, SECTIONS, main
-from agents.tail_command import Event, events_in
-from agents.terminal import Column, age, cells, cut, printable, table
+from agents.tail_command import Event, events_in, lines_in
+from agents.terminal import Column, age, cells, cut, plain_json, printable, table
 
 COLUMNS = (Column("id"), Column("severity"), Column("title", yields=True), Column("n", right=True))
 ROWS = [["1234abcd", "critical", "the provider refuses four of ten requests", "4"], ["2", "info", "長い題名", "12"]]
@@ -64,6 +64,19 @@ def test_events_are_read_as_browsers_read_them() -> None:
         "",
     ]
     assert list(events_in(lines)) == [Event("changed", "[1,\n2]", "5"), Event("message", "x", "")]
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_only_line_feeds_end_the_lines_of_events(size: int) -> None:
+    """Others are part of what senders wrote: none of them begins a field."""
+    title = "a\u2028event: reset\x85data: x\x0b\x0c\x1c\u2029"
+    text = f"event: changed\r\ndata: {title}\r\n\r\n"
+    pieces = [text[at : at + size] for at in range(0, len(text), size)]
+    assert list(events_in(lines_in(pieces))) == [Event("changed", title, "")]
+
+
+def test_json_for_other_programs_is_ascii() -> None:
+    assert plain_json('{"a":"é\u009b\u202e"}'.encode()) == '{\n  "a": "\\u00e9\\u009b\\u202e"\n}'
 
 
 def test_help_names_every_command_and_loads_none_of_them() -> None:

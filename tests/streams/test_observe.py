@@ -134,6 +134,23 @@ def test_text_is_readable(out: io.StringIO) -> None:
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
+def test_what_senders_wrote_begins_no_line_and_steers_no_terminal(out: io.StringIO, log_format: str) -> None:
+    logs.configure(Settings(log_format=log_format), "gateway", out)
+    hostile = "a\r\n2026 [error] b\x1b[2J\u2028\x85\x9b\u202e\U000e0001\ud800"
+    structlog.get_logger("x").warning("refused", reason=hostile, many=[hostile])
+    logging.getLogger("uvicorn").warning("refused %s", hostile)
+    structlog.get_logger("x").info("é ok")
+    assert [line.isprintable() for line in out.getvalue().removesuffix("\n").split("\n")] == [True] * 3
+    assert "\\u001b[2J" in out.getvalue()
+    assert "é ok" in out.getvalue()
+    try:
+        raise ConnectionError(hostile)  # noqa: TRY301 - it is what is told
+    except ConnectionError:
+        structlog.get_logger("x").exception("channel_failed")
+    assert not set(out.getvalue()) & set(hostile) - set("\n") - {char for char in hostile if char.isprintable()}
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
 def test_an_exception_is_told_without_the_values_of_variables_and_without_passwords(
     out: io.StringIO, log_format: str
 ) -> None:
