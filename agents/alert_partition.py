@@ -11,7 +11,7 @@ import msgspec
 
 from agents.deadlines import Deadlines, StepDeadlines
 from agents.rules.dedup import AlertState, Pulse
-from agents.step import Partition
+from agents.work import Partition
 from streams import codec
 from streams.redis_tables import View
 

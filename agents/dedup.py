@@ -6,7 +6,7 @@ from typing import Any
 
 from agents import refusals
 from agents.dedup_work import DedupWork
-from agents.step import Batches, Partition, Poisoned
+from agents.work import Batches, Partition, Poisoned
 from sinks import alert_rows, dead_letter_rows
 from sinks.postgres import Connection
 from streams import codec, keys

@@ -7,7 +7,7 @@ from typing import Final
 from agents.alert_partition import AlertsPartition
 from agents.rules.dedup import AlertState, GroupRef, Pulse
 from agents.sources import Sources
-from agents.step import Outgoing
+from agents.work import Outgoing
 from streams import codec, keys
 from streams.records import Change, InputBatch, MemberChange, Traced
 from streams.rules_config import RulesConfig

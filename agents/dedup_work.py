@@ -15,8 +15,8 @@ from agents.dedup_telling import Telling
 from agents.event_memory import StepMemory
 from agents.rules import dedup, routing
 from agents.rules.dedup import AlertState, Decided, GroupRef, Pulse
-from agents.step import Outgoing, Poison, Poisoned
 from agents.step_traces import Told
+from agents.work import Outgoing, Poison, Poisoned
 from sinks.alert_rows import AlertRow, DeadRow, TouchRow, VerdictRow
 from sinks.dead_letter_rows import RefusedAgain
 from sinks.postgres import Advance

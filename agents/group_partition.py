@@ -10,8 +10,8 @@ import msgspec
 from agents.correlator import Correlator
 from agents.deadlines import Deadlines, StepDeadlines
 from agents.rules.incident import GroupState, Member
-from agents.step import Partition
 from agents.suppression import Suppressor
+from agents.work import Partition
 from streams.records import Silence
 from streams.redis_tables import View
 

@@ -13,7 +13,7 @@ from agents.group_story import GroupStory
 from agents.rules import actions, by_hand, relations
 from agents.rules.actions import Acted
 from agents.rules.incident import GroupState
-from agents.step import Outgoing
+from agents.work import Outgoing
 from sinks.action_rows import ActionRow, Redaction
 from sinks.incident_rows import TimelineRow
 from sinks.rule_rows import RuleRow

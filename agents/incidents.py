@@ -6,7 +6,7 @@ from typing import Any
 
 from agents import refusals
 from agents.incidents_work import Garbage, IncidentsWork
-from agents.step import Batches, Partition, Poisoned
+from agents.work import Batches, Partition, Poisoned
 from sinks import action_rows, alert_rows, incident_rows, rule_rows, task_rows
 from sinks.incident_rows import TimelineRow
 from sinks.postgres import Connection

@@ -30,8 +30,8 @@ from agents.group_telling import GroupTelling
 from agents.incident_actions import StepActions
 from agents.rules import grouping, incident
 from agents.rules.incident import GroupState, Member
-from agents.step import Outgoing, Poison, Poisoned
 from agents.suppression import StepSuppressor
+from agents.work import Outgoing, Poison, Poisoned
 from sinks.alert_rows import DeadRow
 from sinks.postgres import Advance
 from sinks.rule_rows import RuleRow

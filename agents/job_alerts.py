@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from agents.step import Outgoing
+from agents.work import Outgoing
 from streams import codec
 from streams.intake import parse_own
 from streams.producer import cut, partition_of

@@ -9,7 +9,7 @@ from agents.dlq import AT_ONCE, producing
 from agents.job_alerts import Send
 from agents.jobs import Work
 from agents.replay import Replayer
-from agents.step import Outgoing
+from agents.work import Outgoing
 from sinks import dead_letter_rows
 from streams import codec
 from streams.app import app_id

@@ -24,7 +24,7 @@ from agents.alert_partition import (
     event_hash,
 )
 from agents.group_partition import CAUSES, GROUPS, MEMBERS, RULES, SAY_AGAIN, UNSENT, InputsPartition
-from agents.step import Partition, Waiting
+from agents.work import Partition, Waiting
 from sinks import alert_rows, incident_rows, postgres, rule_rows
 from sinks.postgres import Connection, Progress
 from streams import codec, metrics

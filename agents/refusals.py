@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from agents.step import Batch, Poisoned
+from agents.work import Batch, Poisoned
 from sinks import alert_rows
 from sinks.postgres import Connection
 from streams.records import Action, Alert, AlertBatch, InputBatch, MemberChange, Rejected

@@ -6,7 +6,7 @@ from typing import Final
 
 from agents.rules.dedup import AlertState, Pulse
 from agents.rules.inhibition import entries_of
-from agents.step import Outgoing
+from agents.work import Outgoing
 from streams import codec
 from streams.records import Inhibitor, InhibitorChanged, InhibitorEntry
 from streams.rules_inhibit import InhibitRule

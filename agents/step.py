@@ -7,10 +7,10 @@ twice changes nothing. The agents differ only in their `Logic`.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import asyncpg
 import msgspec
@@ -20,14 +20,14 @@ from faust.types import EventT
 from redis.exceptions import RedisError
 
 from agents.alignment import is_within, oldest_first
-from agents.deadlines import Deadlines
-from agents.step_traces import StepTraces, Told
+from agents.step_traces import StepTraces
+from agents.work import Batch, Batches, Logic, Outgoing, Partition, Poison, Poisoned, Waiting, Work
 from sinks import postgres
 from sinks.postgres import Advance, Connection
 from streams import metrics
 from streams.codec import UndecodableRecordError
 from streams.records import not_after
-from streams.redis_tables import FencedError, Mark, Overlay, TableSet, View
+from streams.redis_tables import FencedError, Mark, TableSet
 from streams.tracing import tracer
 
 POISON_TRIES: Final = 3
@@ -43,11 +43,6 @@ _RETRY_CAP: Final = 2.0
 
 _REFUSED: Final = (asyncpg.DataError, asyncpg.CheckViolationError, asyncpg.NotNullViolationError)
 
-Batch = list[tuple[int, Any]]
-"""Offsets and records of one partition, in order."""
-Batches = Mapping[int, Batch]
-Poisoned = dict[tuple[int, int], str]
-"""(offset, index of the item) -> why it cannot be handled."""
 _NOTHING: Final[Mapping[int, Poisoned]] = {}
 
 log = structlog.get_logger()
@@ -59,106 +54,6 @@ class GapError(RuntimeError):
 
 class AbandonedError(RuntimeError):
     """Raised inside a step whose partitions are being taken away; its records come again elsewhere."""
-
-
-@dataclass(kw_only=True)
-class Partition:
-    """What the owner of one partition holds between steps."""
-
-    view: View
-    pg_applied: int
-    config_version: int
-    watermark: datetime
-    deadlines: Deadlines = field(default_factory=Deadlines)
-    versions: set[int] = field(default_factory=set)
-    """Versions of the rules that what was loaded names, beside the one in force."""
-    tick_sent: bool = False
-
-    @property
-    def next_offset(self) -> int:
-        """The offset that the next step must begin with."""
-        return self.view.offset + 1
-
-
-@dataclass(frozen=True)
-class Outgoing:
-    """One record to send on."""
-
-    topic: str
-    partition: int
-    key: bytes
-    value: bytes
-
-
-class Waiting(Protocol):
-    """Is told which dependency something waits for, and when it is back."""
-
-    def __call__(self, dependency: str, *, ok: bool) -> None: ...
-
-
-class Work(Protocol):
-    """One partition's part of a step: pure changes, gathered."""
-
-    partition: Partition
-    overlay: Overlay
-    replaying: bool
-    told: Sequence[Told]
-
-    def apply(self, offset: int, record: Any) -> None:  # noqa: ANN401 - the topic's record type
-        """Decide about one record."""
-
-    def finish(self) -> None:
-        """Encode what the records left, after the last of them."""
-
-    def abort(self) -> None:
-        """Give back what was taken out of the partition."""
-
-    def committed(self) -> None:
-        """Fold what the step changed into the partition."""
-
-    def advance(self, offset: int) -> Advance:
-        """The progress row after the step."""
-
-    def outgoing(self) -> Iterable[Outgoing]:
-        """What goes on."""
-
-
-class Logic(Protocol):
-    """What one agent decides and writes."""
-
-    topic: str
-
-    def decode(self, data: bytes) -> Any:  # noqa: ANN401 - the topic's record type
-        """Bytes to a record; raises UndecodableRecordError."""
-
-    def size(self, record: Any) -> int:  # noqa: ANN401 - the topic's record type
-        """How many items the record carries."""
-
-    def undecodable(self, data: bytes, offset: int, partition: int, reason: str) -> Any:  # noqa: ANN401 - the topic's record type
-        """The record that stands for bytes which are none."""
-
-    async def prepare(self, records: Sequence[Any]) -> None:
-        """Fetch immutable things that the records name."""
-
-    def begin(self, partition: Partition, *, poisoned: Poisoned, replaying: bool) -> Work:
-        """Start one partition's part of a step."""
-
-    def at_once(self, works: Sequence[Any]) -> tuple[str, list[list[object]]] | None:
-        """A statement of `postgres.at_once` and its rows, where one is enough for the step."""
-
-    async def refused(self, conn: Connection, batches: Batches) -> Mapping[int, Poisoned]:
-        """Partition -> the items of replayed records that the first run could not handle."""
-
-    async def write(self, conn: Connection, works: Sequence[Any]) -> None:
-        """Write the rows of a step inside its transaction."""
-
-
-class Poison(Exception):  # noqa: N818 - a word of the field
-    """Raised by a work for the item whose handling failed."""
-
-    def __init__(self, offset: int, index: int, cause: Exception) -> None:
-        super().__init__(f"{type(cause).__name__}: {cause}")
-        self.at = (offset, index)
 
 
 @dataclass(kw_only=True)

@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 from aiokafka.errors import KafkaError
 
-from agents.step import Outgoing, Partition
+from agents.work import Outgoing, Partition
 from streams import codec, metrics
 from streams.records import Tick
 from streams.topics import ALERTS

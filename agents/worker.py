@@ -24,8 +24,9 @@ from agents.incidents import IncidentsLogic
 from agents.loading import Loader, LogLostError
 from agents.log_watch import LogWatch, Owned
 from agents.periodic import Periodic
-from agents.step import Logic, Outgoing, Partition, StepRunner
+from agents.step import StepRunner
 from agents.timers import Clock, Timers
+from agents.work import Logic, Outgoing, Partition
 from sinks import config_rows, migrate, postgres
 from streams import metrics
 from streams.app import PipelineApp, app_id, build_pipeline

@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from agents.loading import Loader
-from agents.step import Partition
+from agents.work import Partition
 from loadtests.live_state import APPLIED, LOG_ID
 from sinks import postgres
 from streams.garbage import collect_seldom

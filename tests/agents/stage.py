@@ -17,7 +17,7 @@ from agents.incidents import IncidentsLogic
 from agents.incidents_work import IncidentsWork
 from agents.rules.dedup import Pulse
 from agents.rules.incident import GroupState, Member
-from agents.step import Outgoing, Poisoned
+from agents.work import Outgoing, Poisoned
 from sinks.alert_rows import VerdictRow
 from sinks.incident_rows import DecisionRow, IncidentRow, LinkRow, TimelineRow
 from sinks.task_rows import Notice, Task

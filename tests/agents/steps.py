@@ -18,7 +18,8 @@ from agents.dedup import DedupLogic
 from agents.incidents import IncidentsLogic
 from agents.loading import Loader
 from agents.rules.dedup import Pulse
-from agents.step import Outgoing, Partition, StepRunner
+from agents.step import StepRunner
+from agents.work import Outgoing, Partition
 from sinks import postgres
 from streams import codec, keys
 from streams.records import Alert, AlertBody, InputBatch, Kind, MemberChange, Severity

@@ -13,7 +13,7 @@ from agents import alert_partition
 from agents.alert_partition import HELD, PULSES, AlertsPartition
 from agents.rules import dedup as rule
 from agents.rules.dedup import Decided, Pulse
-from agents.step import Poison
+from agents.work import Poison
 from streams import codec
 from streams.records import (
     Alert,

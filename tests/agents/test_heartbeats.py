@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaConnectionError
 
 from agents.heartbeats import Heartbeats
 from agents.job_alerts import Herald
-from agents.step import Outgoing
+from agents.work import Outgoing
 from sinks import heartbeat_rows
 from sinks.heartbeat_rows import Beat
 from sinks.postgres import open_pool

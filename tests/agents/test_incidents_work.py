@@ -15,7 +15,7 @@ from agents.group_partition import InputsPartition
 from agents.rules import incident as rule
 from agents.rules.incident import Applied
 from agents.rules.notify_log import Reason
-from agents.step import Poison
+from agents.work import Poison
 from sinks.task_rows import Task
 from streams import codec, keys
 from streams.records import Alert, Change, ConfigChanged, IncidentStatus, InputBatch, InputsRecord, Outcome, Severity

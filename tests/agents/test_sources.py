@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from agents.alert_partition import AlertsPartition
-from agents.step import Outgoing
 from agents.suppression import Suppression
+from agents.work import Outgoing
 from streams import codec
 from streams.records import ConfigChanged, Inhibitor, InhibitorChanged, InputBatch
 from streams.rules_config import load

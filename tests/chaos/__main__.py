@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -116,4 +117,5 @@ if __name__ == "__main__":
     argparse.ArgumentParser(
         prog="make chaos", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is mounted is let go on the way out
     sys.exit(asyncio.run(_main()))

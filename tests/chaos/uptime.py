@@ -10,6 +10,7 @@ import asyncio
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -255,4 +256,5 @@ if __name__ == "__main__":
     argparse.ArgumentParser(
         prog="make uptime", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is mounted is let go on the way out
     sys.exit(asyncio.run(_main()))

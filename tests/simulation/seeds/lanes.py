@@ -10,8 +10,9 @@ from agents.alert_partition import AlertsPartition
 from agents.dedup import DedupLogic
 from agents.group_partition import InputsPartition
 from agents.incidents import IncidentsLogic
-from agents.step import AHEAD, Outgoing
+from agents.step import AHEAD
 from agents.timers import Clock
+from agents.work import Outgoing
 from sinks.action_rows import ActionRow
 from sinks.incident_rows import IncidentRow, TimelineRow
 from sinks.task_rows import Notice, Task
