@@ -161,7 +161,7 @@ class Run:
         drain_s = time.monotonic() - began
         self.say(f"drained after {drain_s:.1f} s" if drained else f"NOT drained after {drain_s:.0f} s")
         findings = [found("drain", [] if drained else [f"not within {self.plan.patience:.0f} s"])]
-        lived = workers == _pids(stack)
+        lived = workers == _pids(stack) and not any(hurt.name == "scale-workers" for hurt in self.hurts)
         findings += await self._judged(stack, entries, lived=lived, void=void)
         partition = await self._with_connection(stack, laws.stories_of)
         gaps = await self._with_connection(stack, lambda connection: gaps_of(connection, self.hurts))
