@@ -1,5 +1,6 @@
 """Alertmanager's /api/v2/alerts and /alerts/groups: what fires now, and what mutes it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _pulse: Final = msgspec.msgpack.Decoder(Pulse)
 _state: Final = msgspec.msgpack.Decoder(AlertState)
+_AT_A_TIME: Final = 5
+"""Alerts or groups made before whatever else waits, intake for one, has its turn."""
 
 Filter = Annotated[list[str] | None, QueryParameter(name="filter", description="Matchers, all of which must hold")]
 ReceiverName = Annotated[str | None, QueryParameter(description="Regular expression for a receiver's whole name")]
@@ -143,11 +146,13 @@ async def alert_groups(
                 continue
             labels = tuple(sorted(routing.group_labels(route, alert.labels).items()))
             groups.setdefault((route.id, labels), (route, []))[1].append(_muted_on(alert, by))
-    found = [
-        AlertGroup(labels=dict(labels), receiver=Receiver(route.receiver), alerts=sorted(alerts, key=_place))
-        for (_, labels), (route, alerts) in groups.items()
-    ]
-    return sorted(found, key=lambda group: (sorted(group.labels.items()), group.receiver.name))
+    found: list[AlertGroup] = []
+    for (_, labels), (route, alerts) in sorted(groups.items(), key=lambda one: (one[0][1], one[1][0].receiver)):
+        if len(found) % _AT_A_TIME == 0:
+            await asyncio.sleep(0)
+        ordered = sorted(alerts, key=_place)
+        found.append(AlertGroup(labels=dict(labels), receiver=Receiver(route.receiver), alerts=ordered))
+    return found
 
 
 def matchers_of(texts: Iterable[str]) -> list[Matcher]:
@@ -183,7 +188,9 @@ async def _firing(
     async with database.reading() as conn:
         picture = await painter.picture(conn, now)
         async for rows in firing_now(conn, wanted.certain, teams):
-            for row in rows:
+            for number, row in enumerate(rows):
+                if number % _AT_A_TIME == 0:
+                    await asyncio.sleep(0)
                 until = _until(row, settings)
                 standing = picture.of(row["labels"], row["team"], row["fingerprint"])
                 if until >= now and wanted.takes(row["labels"], standing):
