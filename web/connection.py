@@ -44,7 +44,7 @@ class Connection(HttpToolsProtocol):
     _reading: asyncio.TimerHandle | None = None
     _unread = 0
     _head = 0
-    _has_begun = False
+    _has_begun = _in_body = False
 
     def __init__(self, room: Room, **given: Any) -> None:  # noqa: ANN401 - what uvicorn gives its own
         super().__init__(**given)
@@ -81,7 +81,8 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._waiting is None and self._is_idle():
             self._wait()
-        self._head += len(data)
+        if not self._in_body:  # of a request that was answered before all of it was there
+            self._head += len(data)
         super().data_received(data)
         if self._waiting is not None and self._head > MAX_HEAD:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"The headers are longer than {MAX_HEAD} bytes")
@@ -91,11 +92,12 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        self._has_begun = False
+        self._has_begun, self._in_body = False, True
         self._wait_no_more()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
+        self._in_body = False
         super().on_message_complete()
         if not self._is_idle():
             self._room.leave(self)

@@ -13,7 +13,7 @@ from web.connection import SlowBodyError
 
 MAX_HELD: Final = 64 * 1024 * 1024
 _GZIP: Final = 31
-_DRAINED: Final = 64 << 10
+_DRAINED: Final = 2 << 20
 _DRAINED_WITHIN: Final = 1.0
 _JSON_TYPES: Final = (b"application/json", b"text/json")
 

@@ -227,7 +227,5 @@ async def _respond(send: Send, answer: Answer) -> None:
         headers.append((b"content-type", content_type))
     if status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
         headers.append((b"retry-after", RETRY_AFTER))
-    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        headers.append((b"connection", b"close"))  # the rest of the body is not read
     await send({"type": "http.response.start", "status": int(status), "headers": headers})
     await send({"type": "http.response.body", "body": body})

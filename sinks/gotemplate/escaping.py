@@ -130,7 +130,7 @@ class Escaping:
 
     def _in_attribute(self, value: Any, text: str, closing: str) -> str:  # noqa: ANN401
         if isinstance(value, Html):
-            text = _STRIPPED.sub("", text)
+            text = _without_tags(text)
         if closing == "urlquery":
             text = url_query(text)
         elif self._in_address():
@@ -297,6 +297,12 @@ def _percent(text: str, kept: str) -> str:
         letter if letter in kept else "".join(f"%{byte:02x}" for byte in letter.encode("utf-8", "replace"))
         for letter in text
     )
+
+
+def _without_tags(text: str) -> str:
+    """What is outside of tags; behind the last end of one nothing is looked for, so that it takes linear time."""
+    whole = text.rfind(">") + 1
+    return _STRIPPED.sub("", text[:whole]) + text[whole:]
 
 
 def _style(text: str) -> str:

@@ -264,4 +264,7 @@ def test_no_template_takes_long() -> None:
     started = time.process_time()
     with pytest.raises(TemplateError, match="more than"):
         Templates({}).render("{{ range $.Alerts }}" * 5 + "{{ printf `%9999s` .Status }}" + "{{ end }}" * 5, alerts)
+    tags = "<" * 250_000
+    stripped = Templates({}).render(f'<a title="{{{{ safeHtml `<b>x{tags}` }}}}">', alerts, html=True)
+    assert stripped == f'<a title="x{"&lt;" * 250_000}">'
     assert time.process_time() - started < 60, "unstopped, it takes hours"
