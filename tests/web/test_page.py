@@ -136,6 +136,26 @@ async def test_foreign_text_is_never_markup(page: Page, conn: "Conn") -> None:
     assert await page.locator("main img, main script").count() == 0
 
 
+async def test_text_that_turns_the_direction_round_turns_only_itself(page: Page, conn: "Conn") -> None:
+    incident = await add_incident(conn, "x")
+    await add_entry(conn, incident, 1, "comment", actor="\u202eeve", text="plain words")
+    await page.goto(f"/incidents/{incident}")
+    await expect(page.locator(".timeline .detail")).to_contain_text("plain words")
+    places = """(wanted) => wanted.map((word) => {
+        const walker = document.createTreeWalker(document.querySelector(".timeline .detail"), NodeFilter.SHOW_TEXT);
+        while (walker.nextNode()) {
+            const at = walker.currentNode.data.indexOf(word);
+            if (at < 0) continue;
+            const range = document.createRange();
+            range.setStart(walker.currentNode, at);
+            range.setEnd(walker.currentNode, at + word.length);
+            return range.getBoundingClientRect().left;
+        }
+    })"""
+    before, after = await page.evaluate(places, ["eve", "plain"])
+    assert before < after
+
+
 async def test_the_chart_draws_what_comes_in(page: Page, conn: "Conn") -> None:
     await add_progress(conn, 0, new=10, duplicate=90)
     await page.goto("/")

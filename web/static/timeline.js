@@ -122,7 +122,7 @@ function story({ actor, event, detail }, known) {
     else if (isId(value)) parts.push(el("a", { href: `/incidents/${value}`, "data-link": true }, [name === "child" ? "" : words(name), known.get(value) || value.slice(0, 8)].join(" ").trim()));
     else parts.push(`${words(name)}: ${worded(value)}`);
   }
-  return parts.flatMap((part, index) => (index ? [event === "comment" ? ": " : " · ", part] : [part]));
+  return parts.flatMap((part, index) => [index ? (event === "comment" ? ": " : " · ") : "", el("bdi", {}, part)]);
 }
 
 // What another part of the same entry says already.
