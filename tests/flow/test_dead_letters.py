@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.flow.world import System, alert, until
+from web.measures import GROWTH
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
 
@@ -82,3 +83,20 @@ async def test_a_mended_body_is_replayed_and_what_is_left_is_dropped(
         first: "replayed",
         second: "dropped",
     }
+
+
+async def test_letters_that_grow_degrade_the_gateway_until_they_are_seen_to(system: System, service: str) -> None:
+    names = [f"{service}-{number}" for number in range(GROWTH + 1)]
+    answer = await system.post("/api/v1/alerts", [alert(service, event_id=name, status="odd") for name in names])
+    assert answer.status_code == 400
+
+    async def said(*, well: bool) -> dict[str, Any] | None:
+        answer = await system.http.get(f"{system.url}/readyz")
+        part: dict[str, Any] = answer.json()["parts"].get("dead letters", {})
+        return part if answer.status_code == 200 and part.get("ok") is well else None
+
+    part = await until(lambda: said(well=False), "a gateway that is degraded", within=60)
+    assert part["required"] is False
+    assert "more within 10 minutes" in part["detail"]
+    assert (await command(system, "drop", "--all", "--yes"))[0] == 0
+    await until(lambda: said(well=True), "a gateway that is well", within=60)
