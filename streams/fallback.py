@@ -21,6 +21,9 @@ from streams.settings import Settings
 
 _CONFIRM_S: Final = 2.0
 _PROBE_S: Final = 0.9
+_LOOK_S: Final = 0.2
+_LOOKS: Final = 2
+"""So often in a row the queue must be empty: the first time the bridge may have the last of it in hand."""
 _PAUSES_S: Final = (0.1, 0.2, 0.5, 1.0)
 _WAITING: Final = 256
 
@@ -38,6 +41,7 @@ class Fallback:
         self._settings = settings
         self._exchange: AbstractExchange | None = None
         self._is_silent = False
+        self._empty_looks = _LOOKS
         self._broken = asyncio.Event()
         self._room = asyncio.Semaphore(_WAITING)
         self._task: asyncio.Task[None] | None = None
@@ -47,6 +51,11 @@ class Fallback:
     def connected(self) -> bool:
         """Whether RabbitMQ can be published to, and answers."""
         return self._exchange is not None and not self._is_silent
+
+    @property
+    def behind(self) -> bool:
+        """Whether RabbitMQ may still hold what it was given here, as far as its queue was looked at since."""
+        return self._empty_looks < _LOOKS
 
     async def start(self) -> None:
         """Begin to connect; returns at once. Without an address there is nothing to connect to."""
@@ -79,6 +88,8 @@ class Fallback:
                 self.detail = f"{type(error).__name__}: {error}"
                 self._broken.set()
                 raise FallbackUnavailableError(self.detail) from error
+        if not self.behind:
+            self._empty_looks = 0
         metrics.fallback_messages.labels("confirmed").inc(len(batch.items))
 
     async def _keep(self) -> None:
@@ -101,13 +112,22 @@ class Fallback:
 
     async def _watch(self, channel: AbstractChannel, exchange: str) -> None:
         """Ask whether it is there until the connection breaks; one that hangs is given up by its heartbeat."""
-        question = Question(lambda: channel.declare_exchange(exchange, passive=True), _PROBE_S)
+
+        async def ask() -> None:
+            if not self.behind:
+                await channel.declare_exchange(exchange, passive=True)
+                return
+            queue = await channel.declare_queue(Topology.of(self._settings).queue, passive=True)
+            waits = queue.declaration_result.message_count or 0
+            self._empty_looks = 0 if waits else self._empty_looks + 1
+
+        question = Question(ask, _PROBE_S)
         try:
             while not self._broken.is_set():
                 flaw = await question.flaw(*CONNECTION_ERRORS)
                 self._is_silent, self.detail = bool(flaw), flaw or ""
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_PROBE_S):
+                    async with asyncio.timeout(_LOOK_S if self.behind else _PROBE_S):
                         await self._broken.wait()
         finally:
             self._is_silent = False

@@ -13,6 +13,8 @@ from streams.producer import KafkaUnavailableError, OverloadedError
 from streams.records import AlertBatch
 
 _TRY_AGAIN_S: Final = 1.0
+_FOLLOW_S: Final = 30.0
+"""How long after Kafka is back RabbitMQ is waited for at most: its queue may be long for other reasons."""
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +38,11 @@ class Kafka(Protocol):
 
 class Rabbit(Protocol):
     """What this needs of `Fallback`."""
+
+    @property
+    def behind(self) -> bool:
+        """Whether it may still hold what it was given."""
+        ...
 
     async def publish(self, batch: AlertBatch) -> None:
         """Return when RabbitMQ has confirmed the batch."""
@@ -89,12 +96,20 @@ class Breaker:
 
 
 class Handover:
-    """Brings batches into durable hands."""
+    """Brings batches into durable hands.
 
-    def __init__(self, kafka: Kafka, rabbit: Rabbit, breaker: Breaker | None = None) -> None:
+    While RabbitMQ still holds some of what it was given, what comes next goes the
+    same way: an end must not overtake the firing that it ends.
+    """
+
+    def __init__(
+        self, kafka: Kafka, rabbit: Rabbit, breaker: Breaker | None = None, now: Callable[[], float] = time.monotonic
+    ) -> None:
         self._kafka = kafka
         self._rabbit = rabbit
         self._breaker = breaker or Breaker()
+        self._now = now
+        self._back_at: float | None = None
 
     async def take(self, batch: AlertBatch) -> None:
         """Return when Kafka or RabbitMQ has confirmed every item.
@@ -103,6 +118,8 @@ class Handover:
             NowhereError: neither has, or it is not known.
         """
         reason = "Kafka is passed over"
+        if self._follows() and await self._followed(batch):
+            return
         if self._breaker.lets_through(connected=self._kafka.connected):
             try:
                 await self._kafka.publish(batch)
@@ -122,3 +139,19 @@ class Handover:
             await self._rabbit.publish(batch)
         except FallbackUnavailableError as error:
             raise NowhereError(f"neither Kafka ({reason}) nor RabbitMQ ({error}) took it") from error
+
+    def _follows(self) -> bool:
+        """Whether what went to Kafka now could overtake what RabbitMQ has."""
+        if not self._rabbit.behind or not self._kafka.connected:
+            self._back_at = None
+            return self._rabbit.behind
+        if self._back_at is None:
+            self._back_at = self._now()
+        return self._now() - self._back_at < _FOLLOW_S
+
+    async def _followed(self, batch: AlertBatch) -> bool:
+        try:
+            await self._rabbit.publish(batch)
+        except FallbackUnavailableError:
+            return False
+        return True

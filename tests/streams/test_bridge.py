@@ -297,8 +297,11 @@ async def test_a_rabbitmq_that_died_is_read_again_and_handed_over_to_again(
         await own_rabbit.start_again()
         await until(lambda: running.health.is_ok("rabbitmq") and fallback.connected)
         await send(settings, message(said(2), message_id="after"))
+        known = [fallback.behind]
         await fallback.publish(batch)
+        assert [*known, fallback.behind] == [False, True]
         found = await batches(settings, lambda got: len(set(event_ids(got))) >= 3)
+        await until(lambda: not fallback.behind)
     await fallback.stop()
     assert set(event_ids(found)) == {"before", "handed", "after"}
 

@@ -26,6 +26,7 @@ class Kafka:
     """Takes everything."""
 
     connected = True
+    behind = False
 
     def __init__(self) -> None:
         self.items: list[Any] = []

@@ -23,6 +23,7 @@ class Place:
 
     def __init__(self) -> None:
         self.connected = True
+        self.behind = False
         self.raises: Exception | None = None
         self.batches: list[AlertBatch] = []
 
@@ -42,7 +43,7 @@ class Sender:
     def __init__(self, settings: Settings) -> None:
         self.kafka, self.rabbit, self.now = Place(), Place(), 0.0
         self.breaker = Breaker(lambda: self.now)
-        app = Ingest(settings, Handover(self.kafka, self.rabbit, self.breaker))
+        app = Ingest(settings, Handover(self.kafka, self.rabbit, self.breaker, lambda: self.now))
         transport = httpx.ASGITransport(app=app)
         self.http = httpx.AsyncClient(transport=transport, base_url="http://gateway")
 
@@ -211,6 +212,31 @@ async def test_one_at_a_time_tries_a_kafka_that_failed() -> None:
     assert not breaker_later.lets_through(connected=True)
     breaker_later.gave_up()
     assert breaker_later.circuit is Circuit.OPEN
+
+
+async def test_nothing_overtakes_what_rabbitmq_still_holds(sender: Sender) -> None:
+    sender.rabbit.behind, sender.kafka.connected = True, False
+    await sender.own(own())
+    sender.now += 600
+    sender.kafka.connected = True
+    await sender.own(own())
+    assert (len(sender.kafka.items), len(sender.rabbit.items)) == (0, 2)
+
+    sender.rabbit.raises = FallbackUnavailableError("away")
+    assert (await sender.own(own())).status_code == 202
+    assert (len(sender.kafka.items), len(sender.rabbit.items)) == (1, 2)
+
+    sender.rabbit.raises, sender.rabbit.behind = None, False
+    await sender.own(own())
+    assert (len(sender.kafka.items), len(sender.rabbit.items)) == (2, 2)
+
+
+async def test_a_queue_that_stays_long_is_not_waited_for(sender: Sender) -> None:
+    sender.rabbit.behind = True
+    for seconds, in_kafka in ((0, 0), (29, 0), (31, 1)):
+        sender.now = seconds
+        await sender.own(own())
+        assert len(sender.kafka.items) == in_kafka
 
 
 async def test_without_a_connection_rabbitmq_is_asked_at_once(sender: Sender) -> None:
