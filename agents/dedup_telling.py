@@ -20,15 +20,11 @@ BATCH_LIMIT: Final = 512
 class Telling:
     """Changes for groups, by the partition of `incident-inputs` that each group is in.
 
-    `config` is the rules in force, `former_rules` what inhibited before them while alerts
-    are routed anew; `contexts` maps (offset, index) to the trace of what is told for it.
-    `again` marks what may have been told already: an end of which nobody knows the beginning joins nothing then.
+    `config` is the rules in force; `contexts` maps (offset, index) to the trace of what is told for it.
     """
 
     def __init__(self, partition: AlertsPartition, partitions: int, config: RulesConfig, *, strict: bool) -> None:
         self.config = config
-        self.former_rules: tuple[InhibitRule, ...] = ()
-        self.again = False
         self.contexts: dict[tuple[int, int], str] = {}
         self._partition = partition.view.partition
         self._partitions = partitions
@@ -50,21 +46,27 @@ class Telling:
         accepted_at: datetime,
         *,
         by_timeout: bool = False,
+        again: bool = False,
+        former_rules: tuple[InhibitRule, ...] = (),
     ) -> None:
-        """Tell the groups that the alert is in, and those it left; `cause` is (offset, index) of what changed it."""
+        """Tell the groups that the alert is in, and those it left; `cause` is (offset, index) of what changed it.
+
+        `again` marks what may have been told already: an end of which nobody knows the beginning joins nothing
+        then. `former_rules` inhibited before those in force, where the alert is routed anew.
+        """
         rules = self.config.inhibit_rules
-        self._sources.tell(identity, before, state, pulse, rules, self.former_rules or rules)
+        self._sources.tell(identity, before, state, pulse, rules, former_rules or rules)
         sent = {ref.group for ref in before.groups} if before is not None else set()
         over = state.former if tell is Change.RESOLVED and not self._strict else ()
         # One revision is heard once: a group that hears of the end is not told before that its alert left.
         reached = {ref.group for ref in (*state.groups, *over)}
         for ref in (ref for ref in (before.groups if before is not None else ()) if ref.group not in reached):
-            self._tell(ref, cause, identity, state, pulse, Change.LEFT, accepted_at, by_timeout=by_timeout)
+            self._tell(ref, cause, identity, state, pulse, Change.LEFT, accepted_at, by_timeout=by_timeout, again=again)
         for ref in state.groups:
             change = Change.FIRED if tell is Change.CHANGED and ref.group not in sent else tell
-            self._tell(ref, cause, identity, state, pulse, change, accepted_at, by_timeout=by_timeout)
+            self._tell(ref, cause, identity, state, pulse, change, accepted_at, by_timeout=by_timeout, again=again)
         for ref in over:
-            self._tell(ref, cause, identity, state, pulse, tell, accepted_at, by_timeout=by_timeout)
+            self._tell(ref, cause, identity, state, pulse, tell, accepted_at, by_timeout=by_timeout, again=again)
 
     def _tell(
         self,
@@ -77,6 +79,7 @@ class Telling:
         accepted_at: datetime,
         *,
         by_timeout: bool,
+        again: bool,
     ) -> None:
         offset, index = cause
         told = MemberChange(
@@ -98,7 +101,7 @@ class Telling:
             body=self.config.ours.classified_bytes(state.body),
             by_timeout=by_timeout,
             reached=self._receivers_of(state) if ref not in state.groups else (),
-            again=self.again,
+            again=again,
             config_version=state.config_version,
             flaps=pulse.flaps,
         )

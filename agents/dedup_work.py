@@ -213,11 +213,9 @@ class DedupWork:
         state = self._alerts.state(identity)
         before = msgspec.structs.replace(state, groups=state.left)
         tell = Change.FIRED if pulse.firing else Change.RESOLVED
-        self._telling.again = True
         self._telling.tell(
-            (offset, index), identity, before, state, pulse, tell, accepted_at, by_timeout=pulse.by_timeout
+            (offset, index), identity, before, state, pulse, tell, accepted_at, by_timeout=pulse.by_timeout, again=True
         )
-        self._telling.again = False
 
     def _tell_beginning(self, offset: int, index: int, identity: str, accepted_at: datetime) -> None:
         """A rebuilt row is over already whose groups may not know that it began."""
@@ -365,9 +363,8 @@ class DedupWork:
         self._alerts.write(identity, after, state)
         tell = Change.CHANGED if after.firing else Change.RESOLVED
         rules = self.logic.configs.get(former)
-        self._telling.former_rules = rules.inhibit_rules if rules is not None else ()
-        self._telling.tell((offset, index), identity, before, state, after, tell, self._now)
-        self._telling.former_rules = ()
+        inhibited = rules.inhibit_rules if rules is not None else ()
+        self._telling.tell((offset, index), identity, before, state, after, tell, self._now, former_rules=inhibited)
 
     def finish(self) -> None:
         """Encode the pulses that the step leaves."""

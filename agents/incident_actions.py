@@ -1,6 +1,6 @@
 """People's part of a step of incidents: actions decided, what became of each, and who else is to hear of it."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from sinks.incident_rows import TimelineRow
 from sinks.rule_rows import RuleRow
 from streams import codec, keys
 from streams.records import Action, ActionArgs, ActionName
+from streams.rules_config import RulesConfig
 from streams.settings import Settings
 
 _actions = msgspec.msgpack.Decoder(tuple[Action, ...])
@@ -28,12 +29,11 @@ _BETWEEN_OWNERS: Final = frozenset({ActionName.CHILD, ActionName.ORPHAN})
 class StepActions:
     """The actions of one partition's part of a step, and what time and alerts make known to related incidents.
 
-    `late` are lines, with their action's id, for incidents that no group holds any more.
+    By the `rules` in force an incident that a person opens belongs to the top route. `late` are lines, with
+    their action's id, for incidents that no group holds any more.
     """
 
-    def __init__(
-        self, held: GroupOverlay, story: GroupStory, settings: Settings, opens: Callable[[], tuple[str, str, int]]
-    ) -> None:
+    def __init__(self, held: GroupOverlay, story: GroupStory, settings: Settings, rules: RulesConfig) -> None:
         self.rows: list[ActionRow] = []
         self.late: list[tuple[str, TimelineRow]] = []
         self.redactions: list[Redaction] = []
@@ -41,7 +41,7 @@ class StepActions:
         self._story = story
         self._reopen_window = settings.reopen_within
         self._stale_after = timedelta(seconds=settings.stale_after)
-        self._opens = opens
+        self.rules = rules
         self._sends: list[Action] = []
 
     def apply(self, action: Action, now: datetime) -> None:
@@ -102,10 +102,6 @@ class StepActions:
         for one in self._sends:
             yield Outgoing(topic, keys.partition_of(one.group, partitions), one.group.encode(), codec.encode(one))
 
-    def release(self) -> None:
-        """Let go of the step, so that the two are no cycle and end with their last use."""
-        self._opens = _opens_nowhere
-
     def _keep(self, key: str, before: GroupState, acted: Acted, now: datetime) -> None:
         self._sends += acted.sends
         after = acted.group
@@ -124,8 +120,8 @@ class StepActions:
         self.changed(key, before, after, now)
 
     def _open(self, action: Action, now: datetime) -> None:
-        route, receiver, version = self._opens()
-        group, member = by_hand.opened(action, route=route, receiver=receiver, config_version=version, now=now)
+        top, version = self.rules.route, self.rules.version
+        group, member = by_hand.opened(action, route=top.id, receiver=top.receiver, config_version=version, now=now)
         self._record(action, "", now)
         self._held.put(action.group, msgspec.structs.replace(group, stale_at=self.stale_at(now)))
         if member is not None:
@@ -191,7 +187,3 @@ def _brought_on(group: GroupState, now: datetime) -> GroupState:
     if not group.members or (group.next_flush_at is not None and group.next_flush_at <= now):
         return group
     return msgspec.structs.replace(group, next_flush_at=now)
-
-
-def _opens_nowhere() -> tuple[str, str, int]:
-    return "", "", 0

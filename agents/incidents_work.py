@@ -99,9 +99,9 @@ class IncidentsWork:
         )
         self.heard, self.told = self.telling.heard, self.telling.told
         self.notices, self.tasks = self.telling.notices, self.telling.tasks
-        self.actions = StepActions(self.held, self.story, logic.settings, self._opens)
-        rules = logic.configs[partition.config_version].ours.correlation
-        self.correlator = StepCorrelator(partition.correlator, rules, self._deadlines)
+        rules = logic.configs[partition.config_version]
+        self.actions = StepActions(self.held, self.story, logic.settings, rules)
+        self.correlator = StepCorrelator(partition.correlator, rules.ours.correlation, self._deadlines)
         self._ticked = False
         self._context = ""
         self._causes = partition.causes
@@ -156,7 +156,8 @@ class IncidentsWork:
 
     def _configure(self, version: int) -> None:
         self._config_version = self.telling.version = version
-        self.correlator.rules = self.logic.configs[version].ours.correlation
+        self.actions.rules = self.logic.configs[version]
+        self.correlator.rules = self.actions.rules.ours.correlation
         self.overlay.put(RULES, "config", codec.encode(version))
         if self._strict:
             # There a reload begins every group anew, and what is older than group_wait is told at once.
@@ -212,11 +213,6 @@ class IncidentsWork:
             self.story.decide(
                 change.group, group, "grouped", f"route {change.route}", detail, change.identity, self._now
             )
-
-    def _opens(self) -> tuple[str, str, int]:
-        """Where an incident that a person opens belongs: the top route's id and receiver, and the rules' version."""
-        route = self.logic.configs[self._config_version].route
-        return route.id, route.receiver, self._config_version
 
     def _tick(self, tick: Tick) -> None:
         self._now = max(self._now, tick.due_at)
@@ -362,11 +358,7 @@ class IncidentsWork:
     def abort(self) -> None:
         """Give deadlines back."""
         self._deadlines.abort()
-        self._release()
-
-    def _release(self) -> None:
         self.held.release()
-        self.actions.release()
 
     def committed(self) -> None:
         """Fold the step into the partition."""
@@ -381,7 +373,7 @@ class IncidentsWork:
         partition.causes = self._causes
         if not self.replaying:
             self.story.measure()
-        self._release()
+        self.held.release()
 
 
 def _began(group: GroupState | None, member: Member | None, after: GroupState, change: MemberChange) -> bool:

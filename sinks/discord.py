@@ -4,8 +4,8 @@ from typing import Final
 
 from sinks.channel import Channel, Telling
 from sinks.http import Http
-from sinks.outcome import Outcome
-from sinks.request import Request, encode
+from sinks.posting import posting
+from sinks.request import encode
 from sinks.wording import account, cut, headline, is_firing, unpinging
 
 MAX_CONTENT: Final = 2000
@@ -18,21 +18,19 @@ _GREEN: Final = 0x2ECC71
 
 def over(http: Http) -> Channel:
     """The channel over this client."""
+    return posting(http, _body)
 
-    async def tell(telling: Telling) -> Outcome:
-        embed = {
-            "title": cut(telling.option("title") or headline(telling.notice), MAX_TITLE),
-            "description": cut(telling.option("message") or account(telling.notice), MAX_DESCRIPTION),
-            "color": _RED if is_firing(telling.notice) else _GREEN,
-        }
-        said = {
-            "content": cut(telling.option("content", escape=unpinging), MAX_CONTENT),
-            "embeds": [embed],
-            "username": cut(telling.option("username"), _MAX_NAME),
-            "avatar_url": telling.options.get("avatar_url", ""),
-        }
-        body = encode({name: value for name, value in said.items() if value})
-        url = telling.options["webhook_url"]
-        return await http.told(Request(url=url, key=str(telling.id), body=body, options=telling.options))
 
-    return tell
+def _body(telling: Telling) -> bytes:
+    embed = {
+        "title": cut(telling.option("title") or headline(telling.notice), MAX_TITLE),
+        "description": cut(telling.option("message") or account(telling.notice), MAX_DESCRIPTION),
+        "color": _RED if is_firing(telling.notice) else _GREEN,
+    }
+    said = {
+        "content": cut(telling.option("content", escape=unpinging), MAX_CONTENT),
+        "embeds": [embed],
+        "username": cut(telling.option("username"), _MAX_NAME),
+        "avatar_url": telling.options.get("avatar_url", ""),
+    }
+    return encode({name: value for name, value in said.items() if value})

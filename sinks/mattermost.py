@@ -5,8 +5,8 @@ from typing import Any, Final
 
 from sinks.channel import Channel, Telling
 from sinks.http import Http
-from sinks.outcome import Outcome
-from sinks.request import Request, encode
+from sinks.posting import posting
+from sinks.request import encode
 from sinks.wording import account, cut, headline, unpinging
 
 MAX_TEXT: Final = 16_383
@@ -23,13 +23,7 @@ Said = dict[str, Any]
 
 def over(http: Http) -> Channel:
     """The channel over this client."""
-
-    async def tell(telling: Telling) -> Outcome:
-        url = telling.options["webhook_url"]
-        body = encode(message(telling))
-        return await http.told(Request(url=url, key=str(telling.id), body=body, options=telling.options))
-
-    return tell
+    return posting(http, lambda telling: encode(message(telling)))
 
 
 def message(telling: Telling) -> Said:

@@ -4,8 +4,8 @@ from typing import Any, Final
 
 from sinks.channel import Channel, Telling
 from sinks.http import Http
-from sinks.outcome import Outcome
-from sinks.request import Request, encode
+from sinks.posting import posting
+from sinks.request import encode
 from sinks.wording import account, cut, cut_bytes, headline, is_firing
 
 MAX_TITLE: Final = 500
@@ -16,12 +16,12 @@ _GREEN: Final = "2DC72D"
 
 def connector_over(http: Http) -> Channel:
     """`msteams`: incoming webhooks of Office 365 connectors."""
-    return _channel(http, message_card)
+    return posting(http, lambda telling: encode(message_card(telling)))
 
 
 def workflow_over(http: Http) -> Channel:
     """`msteamsv2`: webhooks of Power Automate workflows."""
-    return _channel(http, adaptive_card)
+    return posting(http, lambda telling: encode(adaptive_card(telling)))
 
 
 def message_card(telling: Telling) -> dict[str, Any]:
@@ -56,15 +56,6 @@ def adaptive_card(telling: Telling) -> dict[str, Any]:
         "content": content,
     }
     return {"type": "message", "attachments": [attachment]}
-
-
-def _channel(http: Http, card: Any) -> Channel:  # noqa: ANN401 - a function of a telling
-    async def tell(telling: Telling) -> Outcome:
-        url = telling.options["webhook_url"]
-        body = encode(card(telling))
-        return await http.told(Request(url=url, key=str(telling.id), body=body, options=telling.options))
-
-    return tell
 
 
 def _title(telling: Telling) -> str:

@@ -4,8 +4,8 @@ from typing import Final
 
 from sinks.channel import Channel, Telling
 from sinks.http import Http
-from sinks.outcome import Outcome
-from sinks.request import Request, encode
+from sinks.posting import posting
+from sinks.request import encode
 from sinks.wording import account, cut_bytes, headline
 
 MAX_MESSAGE: Final = 7439  # bytes
@@ -13,15 +13,13 @@ MAX_MESSAGE: Final = 7439  # bytes
 
 def over(http: Http) -> Channel:
     """The channel over this client."""
+    return posting(http, _body, "api_url")
 
-    async def tell(telling: Telling) -> Outcome:
-        usual = escape(f"{headline(telling.notice)}\n{account(telling.notice)}")
-        text = telling.option("message", escape=escape) or usual
-        body = encode({"markdown": cut_bytes(text, MAX_MESSAGE), "roomId": telling.option("room_id")})
-        url = telling.options["api_url"]
-        return await http.told(Request(url=url, key=str(telling.id), body=body, options=telling.options))
 
-    return tell
+def _body(telling: Telling) -> bytes:
+    usual = escape(f"{headline(telling.notice)}\n{account(telling.notice)}")
+    text = telling.option("message", escape=escape) or usual
+    return encode({"markdown": cut_bytes(text, MAX_MESSAGE), "roomId": telling.option("room_id")})
 
 
 def escape(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from streams.records import Alert, AlertBody, AlertsRecord, InputsRecord, Rejected, TaskHint
+from streams.records import Alert, AlertBody, AlertsRecord, InputsRecord, TaskHint
 
 T = TypeVar("T")
 
@@ -30,7 +30,6 @@ _encoder = msgspec.msgpack.Encoder()
 _alerts = msgspec.msgpack.Decoder(AlertsRecord)
 _inputs = msgspec.msgpack.Decoder(InputsRecord)
 _hint = msgspec.msgpack.Decoder(TaskHint)
-_rejected = msgspec.msgpack.Decoder(Rejected)
 _alert = msgspec.msgpack.Decoder(Alert)
 _body = msgspec.msgpack.Decoder(AlertBody)
 
@@ -59,11 +58,6 @@ def decode_inputs(data: bytes) -> InputsRecord:
 def decode_hint(data: bytes) -> TaskHint:
     """Read one record of `notification-tasks`."""
     return _decoded(_hint, data)
-
-
-def decode_rejected(data: bytes) -> Rejected:
-    """Read one record of `dead-letters`."""
-    return _decoded(_rejected, data)
 
 
 def decode_alert(data: bytes) -> Alert:

@@ -19,7 +19,7 @@ from streams.settings import Settings
 _LIBRARIES: Final = (
     "faust", "mode", "aiokafka", "uvicorn", "aio_pika", "aiormq", "litestar", "asyncio", "httpx", "httpcore",
 )  # fmt: skip
-_PASSWORD: Final = re.compile(r"(?<=://)([^\s:/@]*):([^\s@]+)@")
+_PASSWORD: Final = re.compile(r"(?<=://)([^\s:/@]{0,256}):([^\s@]{1,1024})@")
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
