@@ -413,7 +413,7 @@ async def test_what_is_over_the_limit_is_told_by_one_digest_that_names_it(
 
     async def spent() -> bool:
         found = await rows(conn)
-        return [row["last_reason"] for row in found].count("over_limit") == 9
+        return [row["last_reason"] for row in found].count("over_limit") == 9 and len(sent) == 3
 
     async def ended() -> bool:
         return all(row["finished_at"] for row in await rows(conn))
