@@ -61,7 +61,7 @@ async def clients(url: str, *names: str) -> AsyncIterator[list[httpx.AsyncClient
     async with AsyncExitStack() as stack:
         found = []
         for name in names:
-            client = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=20))
+            client = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=60))
             answer = await sign_in(client, name)
             assert answer.status_code == 200, answer.text
             found.append(client)
