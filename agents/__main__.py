@@ -168,6 +168,9 @@ def demo(once: bool, messages: int, endpoints: str) -> None:  # noqa: FBT001 - c
 @main.command()
 @click.option("--rate", envvar="RATE", default=1000.0, show_default=True, help="alerts a second")
 @click.option("--seconds", envvar="SECONDS", default=60.0, show_default=True, help="length of the run")
+@click.option(
+    "--warmup", envvar="WARMUP", type=float, default=None, help="first seconds whose latencies do not count (5)"
+)
 @click.option("--via", envvar="VIA", type=click.Choice(["amqp", "http", "both"]), default="amqp", show_default=True)
 @click.option("--batch", envvar="BATCH", default=1, show_default=True, help="alerts a message or request")
 @click.option(

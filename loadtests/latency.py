@@ -11,12 +11,13 @@ _NEW: Final = """
     SELECT extract(epoch FROM min(i.committed_at) - l.sent_at) * 1000 AS ms
     FROM decided d JOIN producer_ledger l USING (event_id)
     JOIN incident_alerts i ON i.identity = d.identity AND i.occurrence = d.occurrence
-    WHERE d.verdict = 'new' GROUP BY d.event_id, l.sent_at
+    WHERE d.verdict = 'new' AND l.sent_at >= {since} GROUP BY d.event_id, l.sent_at
 """
 _OTHERS: Final = """
     SELECT extract(epoch FROM d.committed_at - l.sent_at) * 1000 AS ms
-    FROM decided d JOIN producer_ledger l USING (event_id) WHERE d.verdict = '{verdict}'
+    FROM decided d JOIN producer_ledger l USING (event_id) WHERE d.verdict = '{verdict}' AND l.sent_at >= {since}
 """
+_SINCE: Final = "(SELECT min(sent_at) + $1 * interval '1 second' FROM producer_ledger)"
 _QUANTILES: Final = """
     SELECT count(*) AS events, coalesce(max(ms), 0)::float8 AS worst,
         percentile_disc(ARRAY[0.5, 0.95, 0.99, 0.999]) WITHIN GROUP (ORDER BY ms)::float8[] AS parts
@@ -41,11 +42,15 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
     worst: float = 0
 
 
-async def latencies(connection: Connection) -> dict[str, Latency]:
-    """From send to commit, by verdict; `new` is to the committed link of its incident."""
-    sources = {"new": _NEW}
-    sources.update({verdict: _OTHERS.format(verdict=verdict) for verdict in ("duplicate", "changed", "resolved")})
-    return {name: await _quantiles(connection, source) for name, source in sources.items()}
+async def latencies(connection: Connection, warmup: float = 0) -> dict[str, Latency]:
+    """From send to commit, by verdict; `new` is to the committed link of its incident.
+
+    What was sent in the first `warmup` seconds is left out.
+    """
+    sources = {"new": _NEW.format(since=_SINCE)}
+    for verdict in ("duplicate", "changed", "resolved"):
+        sources[verdict] = _OTHERS.format(verdict=verdict, since=_SINCE)
+    return {name: await _quantiles(connection, source, warmup) for name, source in sources.items()}
 
 
 async def send_times_differ(connection: Connection) -> int:
@@ -54,8 +59,8 @@ async def send_times_differ(connection: Connection) -> int:
     return count
 
 
-async def _quantiles(connection: Connection, source: str) -> Latency:
-    row = await connection.fetchrow(_QUANTILES.format(source=source))
+async def _quantiles(connection: Connection, source: str, warmup: float) -> Latency:
+    row = await connection.fetchrow(_QUANTILES.format(source=source), warmup)
     if row is None or not row["events"]:
         return Latency(events=0)
     p50, p95, p99, p999 = row["parts"]

@@ -209,7 +209,7 @@ async def _judge(
     plan: LoadPlan, endpoints: Endpoints, connection: Connection, measured: _Measured, entries: list[Entry]
 ) -> LoadFigures:
     verification = await verify_when_flushed(connection, entries, plan.run)
-    took = await latencies(connection)
+    took = await latencies(connection, plan.warm_after)
     differ = await send_times_differ(connection)
     lost, doubled = lost_and_doubled(verification)
     return LoadFigures(
@@ -219,6 +219,7 @@ async def _judge(
         batch=plan.batch,
         rate_wanted=plan.rate,
         seconds=plan.seconds,
+        warmup=plan.warm_after,
         kafka=kafka_flavour(endpoints.processes),
         sent=sum(way.sent for way in measured.ways),
         confirmed=verification.confirmed,
@@ -280,6 +281,9 @@ def main(arguments: list[str] | None = None) -> int:
     standard = LoadPlan()
     parser.add_argument("--rate", type=float, default=standard.rate, help="alerts a second (%(default)s)")
     parser.add_argument("--seconds", type=float, default=standard.seconds, help="length of the run (%(default)s)")
+    parser.add_argument(
+        "--warmup", type=float, default=standard.warmup, help="first seconds whose latencies do not count (%(default)s)"
+    )
     parser.add_argument("--via", choices=list(Via), default=standard.via, help="amqp, http or both")
     parser.add_argument("--batch", type=int, default=standard.batch, help="alerts a message or request (%(default)s)")
     parser.add_argument("--shape", choices=list(Shape), default=standard.shape, help="spread of arrivals")

@@ -69,11 +69,13 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
 class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     """One run: alerts a second for so many seconds, `batch` alerts a message or request.
 
-    With `rolling` every role of the system is restarted meanwhile, one process after the other.
+    The first `warmup` seconds, a quarter of the run at most, are not among the latencies: what runs there runs for the
+    first time. With `rolling` every role of the system is restarted meanwhile, one process after the other.
     """
 
     rate: float = 1000
     seconds: float = 60
+    warmup: float = 5
     via: Via = Via.AMQP
     batch: int = 1
     shape: Shape = Shape.STEADY
@@ -88,6 +90,13 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.rate <= 0 or self.seconds <= 0 or self.batch < 1:
             raise ValueError("rate and seconds are above 0, batch is at least 1")
+        if self.warmup < 0:
+            raise ValueError("warmup is 0 or more")
+
+    @property
+    def warm_after(self) -> float:
+        """Seconds after the first send from which on latencies count."""
+        return min(self.warmup, self.seconds / 4)
 
     def half(self, way: Via) -> "LoadPlan":
         """The part of one way: with `both` each has half of the rate and its own identities."""

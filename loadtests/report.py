@@ -43,6 +43,7 @@ class LoadFigures(msgspec.Struct, kw_only=True, frozen=True):
     batch: int
     rate_wanted: float
     seconds: float
+    warmup: float
     kafka: str
     sent: int
     confirmed: int
@@ -100,7 +101,8 @@ def print_load(out: Console, figures: LoadFigures) -> None:
     ]
     title = f"{figures.via} at {figures.rate_wanted:,.0f}/s for {figures.seconds:g} s, Kafka: {figures.kafka}"
     out.print(table_of(title, ("", figures.run), lines))
-    out.print(table_of("from send to commit, ms", ("", "alerts", "p50", "p95", "p99", "p99.9", "worst"), (
+    title = f"from send to commit, ms, after {figures.warmup:g} s"
+    out.print(table_of(title, ("", "alerts", "p50", "p95", "p99", "p99.9", "worst"), (
         (_LATENCY_OF[name], took.events, took.p50, took.p95, took.p99, took.p999, took.worst)
         for name, took in figures.latency_ms.items()
     )))  # fmt: skip

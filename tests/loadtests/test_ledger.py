@@ -144,6 +144,13 @@ async def test_latency_is_from_the_send_time_to_the_commit(conn: Connection, sto
     assert took["changed"].events == 0
 
 
+async def test_what_is_sent_while_all_is_cold_is_no_latency(conn: Connection, story: Story) -> None:
+    await verify(conn, story.entries, "run-")
+    await conn.execute("UPDATE producer_ledger SET sent_at = sent_at - interval '9 s' WHERE event_id = 'run-1'")
+    assert (await latencies(conn, 9))["new"].events == 1
+    assert (await latencies(conn, 9.5))["new"].events == 0
+
+
 async def test_an_alert_that_does_not_carry_its_send_time_is_found(conn: Connection, story: Story) -> None:
     await verify(conn, story.entries, "run-")
     assert await send_times_differ(conn) == 0
