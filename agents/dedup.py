@@ -11,7 +11,7 @@ from sinks import alert_rows, dead_letter_rows
 from sinks.postgres import Connection
 from streams import codec, keys
 from streams.records import AlertBatch, AlertsRecord, ConfigChanged, Rejected
-from streams.rules_config import RulesConfig
+from streams.rules_config import RulesConfig, UnreadableRulesError
 from streams.settings import Settings
 from streams.topics import ALERTS
 
@@ -26,6 +26,7 @@ class DedupLogic:
         self.log_id = log_id
         self.configs = configs
         self.decode = codec.decode_alerts
+        self.unread: dict[int, UnreadableRulesError] = {}
         self._fetch = fetch
         self.row_interval = timedelta(seconds=settings.row_interval)
         self.recent_window = timedelta(seconds=settings.recent_window)
@@ -33,10 +34,13 @@ class DedupLogic:
         self.flap_window = settings.flaps_within
 
     async def prepare(self, records: Sequence[AlertsRecord]) -> None:
-        """Fetch the configuration versions that the records name."""
+        """Fetch the configuration versions that the records name; of what cannot be read the handling will fail."""
         for record in records:
             if type(record) is ConfigChanged and record.version not in self.configs:
-                await self._fetch(record.version)
+                try:
+                    await self._fetch(record.version)
+                except UnreadableRulesError as error:
+                    self.unread[record.version] = error
 
     def size(self, record: AlertsRecord) -> int:
         """Items in a record."""
@@ -54,7 +58,9 @@ class DedupLogic:
 
     def at_once(self, works: Sequence[DedupWork]) -> tuple[str, list[list[object]]] | None:
         """The statement and rows of a step that only writes alerts and verdicts; None for any other."""
-        if any(work.dead or work.replayed or work.refused_again or work.known_again for work in works):
+        if any(
+            work.dead or work.unhandled or work.replayed or work.refused_again or work.known_again for work in works
+        ):
             return None
         return alert_rows.AT_ONCE, alert_rows.arguments(
             [row for work in works for row in work.alert_rows()],
@@ -62,13 +68,17 @@ class DedupLogic:
             [row for work in works for row in work.verdict_rows()],
         )
 
-    async def refused(self, conn: Connection, batches: Batches) -> Mapping[int, Poisoned]:
-        """The items of replayed records that the first run could not handle."""
-        return await refusals.of_alerts(conn, self.log_id, batches)
+    async def refused(self, conn: Connection, batches: Batches, since: datetime) -> Mapping[int, Poisoned]:
+        """The parts of replayed records that the first run could not handle."""
+        found = await refusals.of_alerts(conn, self.log_id, batches)
+        for number, parts in (await refusals.of_records(conn, ALERTS, self.log_id, batches, since)).items():
+            found.setdefault(number, {}).update(parts)
+        return found
 
     async def write(self, conn: Connection, works: Sequence[DedupWork]) -> None:
         """Write alerts, verdicts and dead letters."""
         await alert_rows.bury(conn, [row for work in works for row in work.dead])
+        await dead_letter_rows.keep(conn, [row for work in works for row in work.letters()])
         await dead_letter_rows.settle(
             conn,
             replayed=[event_id for work in works for event_id in work.replayed],

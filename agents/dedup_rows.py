@@ -4,9 +4,9 @@ from datetime import datetime
 
 import msgspec
 
-from agents import refusals
 from agents.rules import dedup
 from agents.rules.dedup import AlertState, Pulse
+from agents.unhandled import UNHANDLED, storable
 from sinks.alert_rows import AlertRow, DeadRow, VerdictRow, joined
 from sinks.dead_letter_rows import PACKED_ALERT
 from streams import codec
@@ -92,16 +92,16 @@ def poison(item: Alert | Rejected, why: str) -> Rejected:
     """The refused event that stands for an item which cannot be handled."""
     if type(item) is Rejected:
         texts = ("event_id", "team", "source", "field", "content_type")
-        stored = {name: refusals.storable(getattr(item, name)) for name in texts}
+        stored = {name: storable(getattr(item, name)) for name in texts}
         return msgspec.structs.replace(item, **stored, reason=f"{item.reason}; {why}", body=b"")
     return Rejected(
-        event_id=refusals.storable(item.event_id),
+        event_id=storable(item.event_id),
         source="poison",
         field="",
-        reason=f"{refusals.UNHANDLED}{why}",
+        reason=f"{UNHANDLED}{why}",
         body=codec.encode(item)[:65536],
         content_type=PACKED_ALERT,
-        team=refusals.storable(item.team),
+        team=storable(item.team),
         replay_of=item.replay_of,
     )
 

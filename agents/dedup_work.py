@@ -16,7 +16,8 @@ from agents.event_memory import StepMemory
 from agents.rules import dedup, routing
 from agents.rules.dedup import AlertState, Decided, GroupRef, Pulse
 from agents.step_traces import Told
-from agents.work import Outgoing, Poison, Poisoned
+from agents.unhandled import AGAIN, Unhandled, dead_rows, place, rejected, unhandled
+from agents.work import Outgoing, Part, Poison, Poisoned
 from sinks.alert_rows import AlertRow, DeadRow, TouchRow, VerdictRow
 from sinks.dead_letter_rows import RefusedAgain
 from sinks.postgres import Advance
@@ -35,6 +36,7 @@ from streams.records import (
     Verdict,
 )
 from streams.redis_tables import Overlay
+from streams.rules_config import UnreadableRulesError
 from streams.topics import ALERTS, DEAD_LETTERS, INPUTS, topic_name
 from streams.trace_context import by_item, child
 
@@ -77,6 +79,8 @@ class DedupWork:
         self._counts = dict.fromkeys(Verdict, 0)
         self._retold: set[str] = set()
         self._rejected: list[Rejected] = []
+        self.unhandled: list[Unhandled] = []
+        self.due: list[tuple[int, Part]] = []
         self._ticked = False
         self._waiting_rows: list[tuple[str, Pulse]] = []
         self._waiting_routes: list[str] = []
@@ -113,7 +117,7 @@ class DedupWork:
             why = self._poisoned.get((offset, index))
             try:
                 if why is not None:
-                    self._reject(offset, dedup_rows.poison(item, why), batch, accepted_at)
+                    self._leave_out(offset, item, why, batch, accepted_at)
                 elif type(item) is Alert:
                     self._event(offset, index, item, batch, accepted_at)
                 elif type(item) is Rejected:
@@ -253,6 +257,12 @@ class DedupWork:
         self._rejected.append(item)
         self.dead.append(dedup_rows.dead(item, batch.via, accepted_at))
 
+    def _leave_out(
+        self, offset: int, item: Alert | Rejected, why: str, batch: AlertBatch, accepted_at: datetime
+    ) -> None:
+        if why:
+            self._reject(offset, dedup_rows.poison(item, why), batch, accepted_at)
+
     def _count(
         self, offset: int, verdict: Verdict, alert: Alert, occurrence: int, reason: str, batch: AlertBatch,
         accepted_at: datetime,
@@ -270,22 +280,15 @@ class DedupWork:
         self._ticked = True
         index = 0  # of what is told: how many rows are behind depends on the steps
         for what, identity, pulse in self._due(tick):
-            if what == TIMEOUT:
-                self._time_out(offset, index, identity, pulse, tick)
-                index += 1
-            elif what == DROP:
-                self._alerts.drop(identity, pulse, self._now)
-            elif what == TELL:
-                self._tell_of_an_earlier_log(offset, index, identity)
-                index += 1
-            elif what == ROUTE:
-                index += self._route_anew(offset, index, identity, pulse)
-            elif self.replaying:
-                self._waiting_rows.append((identity, pulse))
-            else:
-                flushed = dedup.in_row(pulse, self._now)
-                self._alerts.put(identity, flushed)
-                self._alerts.touch(identity, flushed)
+            part = f"{what} {identity}"
+            self.due.append((offset, part))
+            if self._poisoned and self._is_left_out(offset, part, tick):
+                self._deadlines.push(self._now + AGAIN, what, identity)
+                continue
+            try:
+                index += self._fall_due(offset, index, what, identity, pulse, tick)
+            except Exception as error:
+                raise Poison(offset, part, error) from error
         for identity, pulse in self._waiting_rows:
             self._alerts.arm(identity, pulse)
         self._waiting_rows.clear()
@@ -294,6 +297,39 @@ class DedupWork:
         self._waiting_routes.clear()
         self._tell_untold(offset)
         self._memory.expire(self._now)
+
+    def _fall_due(self, offset: int, index: int, what: str, identity: str, pulse: Pulse, tick: Tick) -> bool:
+        """Do what is due of an alert; whether something may have been told."""
+        if what == TIMEOUT:
+            self._time_out(offset, index, identity, pulse, tick)
+        elif what == DROP:
+            self._alerts.drop(identity, pulse, self._now)
+            return False
+        elif what == TELL:
+            self._tell_of_an_earlier_log(offset, index, identity)
+        elif what == ROUTE:
+            return self._route_anew(offset, index, identity, pulse)
+        elif self.replaying:
+            self._waiting_rows.append((identity, pulse))
+            return False
+        else:
+            flushed = dedup.in_row(pulse, self._now)
+            self._alerts.put(identity, flushed)
+            self._alerts.touch(identity, flushed)
+            return False
+        return True
+
+    def _is_left_out(self, offset: int, part: Part, record: AlertsRecord) -> bool:
+        """Whether a part of a record cannot be handled; it is kept for people to look at."""
+        why = self._poisoned.get((offset, part))
+        if why:
+            at = place(self.logic.log_id, self.partition.view.partition, offset)
+            self.unhandled.append(unhandled(ALERTS, at, part, record, why))
+        return why is not None
+
+    def letters(self) -> list[DeadRow]:
+        """What could not be handled of our own records."""
+        return dead_rows(self.unhandled, ALERTS, self._now)
 
     def _due(self, tick: Tick) -> Iterator[tuple[str, str, Pulse]]:
         """What is due by the state. An entry that was moved since it was pushed goes back, and does not count."""
@@ -322,17 +358,29 @@ class DedupWork:
 
     def _configure(self, offset: int, record: ConfigChanged) -> None:
         self._now = max(self._now, record.announced_at)
-        if record.version <= self._config_version:
+        if record.version <= self._config_version or self._is_left_out(offset, 0, record):
             self._tell_untold(offset)
             return
+        try:
+            self._config = self._telling.config = self.logic.configs[record.version]
+        except KeyError as error:
+            cause = self.logic.unread.get(record.version, UnreadableRulesError(record.version))
+            raise Poison(offset, 0, cause) from error
         former, self._config_version = self._config_version, record.version
-        self._config = self._telling.config = self.logic.configs[record.version]
         # In an order that a replay repeats: new incidents are named after their place in it.
         pulses = ((identity, self._alerts.pulse(identity)) for identity in self._alerts.known())
         # In Alertmanager's mode a reload shows ended alerts again too.
         shown = [(i, p) for i, p in pulses if p is not None and (p.firing or self.logic.strict)]
         for index, (identity, pulse) in enumerate(shown[:ROUTE_LIMIT]):
-            self._route(offset, index, identity, pulse, former)
+            part = f"{ROUTE} {identity}"
+            self.due.append((offset, part))
+            if self._poisoned and self._is_left_out(offset, part, record):
+                self._deadlines.push(self._now + AGAIN, ROUTE, identity)
+                continue
+            try:
+                self._route(offset, index, identity, pulse, former)
+            except Exception as error:
+                raise Poison(offset, part, error) from error
         for identity, _ in shown[ROUTE_LIMIT:]:
             self._deadlines.push(self._now, ROUTE, identity)
 
@@ -387,14 +435,14 @@ class DedupWork:
         settings = self.logic.settings
         yield from self._telling.outgoing(topic_name(settings.app_prefix, INPUTS), self.logic.log_id, self._now)
         dead = topic_name(settings.app_prefix, DEAD_LETTERS)
-        for item in self._rejected:
+        for item in (*self._rejected, *(rejected(one, ALERTS) for one in self.unhandled)):
             number = event_hash("", item.event_id) % settings.partitions
             yield Outgoing(dead, number, item.event_id.encode("utf-8", "replace"), codec.encode(item))
 
     def advance(self, offset: int) -> Advance:
         """The progress row after the step."""
         # Until Kafka has what the step tells, a rebuild must begin before it: the next step moves on.
-        safe = self.partition.view.offset if self._telling or self._rejected else offset
+        safe = self.partition.view.offset if self._telling or self._rejected or self.unhandled else offset
         return Advance(
             partition=self.partition.view.partition,
             epoch=self.partition.view.epoch,

@@ -6,13 +6,13 @@ from typing import Any, Final
 
 import msgspec
 
-from agents import refusals
 from agents.group_overlay import GroupOverlay
 from agents.group_partition import SAY_AGAIN, UNSENT
 from agents.group_story import GroupStory
 from agents.rules import actions, by_hand, relations
 from agents.rules.actions import Acted
 from agents.rules.incident import GroupState
+from agents.unhandled import storable
 from agents.work import Outgoing
 from sinks.action_rows import ActionRow, Redaction
 from sinks.incident_rows import TimelineRow
@@ -171,14 +171,14 @@ class StepActions:
 def _storable(action: Action) -> Action:
     """The action without what Postgres takes in no text: its row must never be what stops a step."""
     args = {name: _without_nul(getattr(action.args, name)) for name in ActionArgs.__struct_fields__}
-    return msgspec.structs.replace(action, actor=refusals.storable(action.actor), args=ActionArgs(**args))
+    return msgspec.structs.replace(action, actor=storable(action.actor), args=ActionArgs(**args))
 
 
 def _without_nul(value: object) -> Any:  # noqa: ANN401 - of the type that came
     if isinstance(value, str):
-        return refusals.storable(value)
+        return storable(value)
     if isinstance(value, dict):
-        return {refusals.storable(key): refusals.storable(text) for key, text in value.items()}
+        return {storable(key): storable(text) for key, text in value.items()}
     return value
 
 

@@ -2,17 +2,19 @@
 
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from agents import refusals
-from agents.incidents_work import Garbage, IncidentsWork
+from agents.incidents_work import IncidentsWork
+from agents.unhandled import Unhandled
 from agents.work import Batches, Partition, Poisoned
-from sinks import action_rows, alert_rows, incident_rows, rule_rows, task_rows
+from sinks import action_rows, dead_letter_rows, incident_rows, rule_rows, task_rows
 from sinks.incident_rows import TimelineRow
 from sinks.postgres import Connection
 from streams import codec, keys
 from streams.records import ConfigChanged, InputBatch, InputsRecord
-from streams.rules_config import Route, RulesConfig
+from streams.rules_config import Route, RulesConfig, UnreadableRulesError
 from streams.settings import Settings
 from streams.topics import INPUTS
 
@@ -28,26 +30,29 @@ class IncidentsLogic:
         self.configs = configs
         self.decode = codec.decode_inputs
         self.flap_window = settings.flaps_within
+        self.unread: dict[int, UnreadableRulesError] = {}
         self._fetch = fetch
 
     async def prepare(self, records: Sequence[InputsRecord]) -> None:
-        """Fetch the configuration versions that the records name."""
+        """Fetch the configuration versions that the records name; of what cannot be read the handling will fail."""
         named = {record.version for record in records if type(record) is ConfigChanged}
         for record in records:
             if type(record) is InputBatch:
                 named.update(item.config_version for item in record.items)
         for version in sorted(named - self.configs.keys()):
-            await self._fetch(version)
+            try:
+                await self._fetch(version)
+            except UnreadableRulesError as error:
+                self.unread[version] = error
 
     def size(self, record: InputsRecord) -> int:
         """Items in a record."""
         return len(record.items) if type(record) is InputBatch else 0
 
-    def undecodable(self, data: bytes, offset: int, partition: int, reason: str) -> "Garbage":
+    def undecodable(self, data: bytes, offset: int, partition: int, reason: str) -> Unhandled:
         """Bytes that are no record go to the dead letters."""
-        return Garbage(
-            str(keys.derived_id("undecodable", INPUTS, self.log_id, partition, offset)), reason, data[:65536]
-        )
+        name = str(keys.derived_id("undecodable", INPUTS, self.log_id, partition, offset))
+        return Unhandled(name, "record", reason.replace("\x00", "\ufffd"), data[:65536])
 
     def begin(self, partition: Partition, *, poisoned: Poisoned, replaying: bool) -> "IncidentsWork":
         """Start one partition's part of a step."""
@@ -70,9 +75,9 @@ class IncidentsLogic:
             [row for work in works for row in work.held.links()],
         )
 
-    async def refused(self, conn: Connection, batches: Batches) -> Mapping[int, Poisoned]:
-        """The changes of replayed records that the first run could not handle."""
-        return await refusals.of_inputs(conn, batches)
+    async def refused(self, conn: Connection, batches: Batches, since: datetime) -> Mapping[int, Poisoned]:
+        """The parts of replayed records that the first run could not handle."""
+        return await refusals.of_records(conn, INPUTS, self.log_id, batches, since)
 
     async def write(self, conn: Connection, works: Sequence["IncidentsWork"]) -> None:
         """Write incidents, groups, tasks and their story; links last."""
@@ -87,7 +92,7 @@ class IncidentsLogic:
         heard = [uuid.UUID(task) for work in works for task in work.heard]
         if heard:
             await task_rows.mark_told(conn, heard)
-        await alert_rows.bury(conn, [row for work in works for row in work.dead_rows()])
+        await dead_letter_rows.keep(conn, [row for work in works for row in work.dead_rows()])
         await rule_rows.write(conn, [row for work in works for row in work.rule_rows()])
         new = await action_rows.write(conn, [row for work in works for row in work.actions.rows])
         late = await action_rows.at_the_end(conn, list(_of_new(works, new)))
@@ -104,8 +109,18 @@ class IncidentsLogic:
 
     def route_of(self, route_id: str, version: int, found_in: int) -> Route:
         """The route of a group by the rules in force; where they have it no more, or not yet, by those that had it."""
-        route = self.configs[version].route_by_id(route_id) or self.configs[found_in].route_by_id(route_id)
+        route = self.configs[version].route_by_id(route_id) or self.rules(found_in).route_by_id(route_id)
         return route if route is not None else self.configs[version].route
+
+    def rules(self, version: int) -> RulesConfig:
+        """One version of the rules.
+
+        Raises:
+            UnreadableRulesError: it could not be had.
+        """
+        if version not in self.configs:
+            raise self.unread.get(version, UnreadableRulesError(version))
+        return self.configs[version]
 
 
 def _of_new(works: Sequence["IncidentsWork"], new: Collection[str]) -> Iterator[TimelineRow]:

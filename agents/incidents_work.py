@@ -1,13 +1,12 @@
 """One partition's part of a step of incidents: records decided, and what follows of them; `group_telling` says whom."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
-from agents import escalations, notices, refusals
+from agents import escalations, notices
 from agents.correlator import MEET, StepCorrelator
 from agents.deadlines import StepDeadlines
 from agents.group_overlay import GroupOverlay
@@ -31,7 +30,8 @@ from agents.incident_actions import StepActions
 from agents.rules import grouping, incident
 from agents.rules.incident import GroupState, Member
 from agents.suppression import StepSuppressor
-from agents.work import Outgoing, Poison, Poisoned
+from agents.unhandled import AGAIN, Unhandled, dead_rows, place, rejected, unhandled
+from agents.work import Outgoing, Part, Poison, Poisoned
 from sinks.alert_rows import DeadRow
 from sinks.postgres import Advance
 from sinks.rule_rows import RuleRow
@@ -46,7 +46,6 @@ from streams.records import (
     InputsRecord,
     MemberChange,
     Outcome,
-    Rejected,
     Sighted,
     SilenceChanged,
     TaskHint,
@@ -63,16 +62,8 @@ TICK_LIMIT: Final = 200
 """Groups that one tick flushes in a partition: a step holds a tick of each, and new alerts wait for it."""
 HINT_LIMIT: Final = 512
 _UNTRACED: Final[dict[int, str]] = {}
+Listing = TypeVar("Listing", SilenceChanged, InhibitorChanged, Sighted)
 _NO_COUNTS: Final = (0, 0, 0, 0, 0, 0, 0)
-
-
-@dataclass(frozen=True)
-class Garbage:
-    """Bytes of `incident-inputs` that are no record."""
-
-    event_id: str
-    reason: str
-    body: bytes
 
 
 class IncidentsWork:
@@ -91,7 +82,8 @@ class IncidentsWork:
         self._strict = logic.settings.alertmanager_mode == "on"
         self._now = partition.watermark
         self._config_version = partition.config_version
-        self._garbage: list[Garbage] = []
+        self._unhandled: list[Unhandled] = []
+        self.due: list[tuple[int, Part]] = []
         self._deadlines = StepDeadlines(partition.deadlines)
         self.held = GroupOverlay(partition, self.overlay, self._deadlines, self._followed)
         self.telling = GroupTelling(
@@ -108,31 +100,27 @@ class IncidentsWork:
         self._newest = dict(partition.causes.newest)
         self._rule_rows: list[RuleRow] = []
 
-    def apply(self, offset: int, record: InputsRecord | Garbage) -> None:
+    def apply(self, offset: int, record: InputsRecord | Unhandled) -> None:
         """Decide about one record."""
         if type(record) is InputBatch:
             self._batch(offset, record)
         elif type(record) is Tick:
-            self._tick(record)
-        elif type(record) is Outcome:
-            self._now = max(self._now, record.finished_at)
-            self.telling.hear(record, self._now)
-        elif type(record) is Garbage:
-            self._garbage.append(record)
-        elif type(record) is Action:
-            self._act(offset, record)
+            self._tick(offset, record)
+        elif type(record) is Outcome or type(record) is Action or type(record) is ConfigChanged:
+            self._single(offset, record)
         elif type(record) is Sighted:
             self._now = max(self._now, record.accepted_at)
-            self.correlator.hear(record, self._now)
+            self.correlator.hear(self._without(offset, record), self._now)
+        elif type(record) is Unhandled:
+            self._unhandled.append(record)
         else:
-            self._apply_rules(record)
+            self._apply_what_mutes(offset, record)
 
     def _batch(self, offset: int, batch: InputBatch) -> None:
         self._now = max(self._now, batch.accepted_at)
         contexts = by_item(batch.traced) if batch.traced else _UNTRACED
         for index, item in enumerate(batch.items):
-            if (offset, index) in self._poisoned:
-                self._garbage.append(_refused(item, self._poisoned[offset, index]))
+            if self._poisoned and self._is_left_out(offset, index, batch):
                 continue
             try:
                 if self._is_new(item, batch.log_id):
@@ -141,22 +129,53 @@ class IncidentsWork:
             except Exception as error:
                 raise Poison(offset, index, error) from error
 
-    def _apply_rules(self, record: InputsRecord | Garbage) -> None:
-        if type(record) is ConfigChanged:
-            self._now = max(self._now, record.announced_at)
-            if record.version > self._config_version:
-                self._configure(record.version)
-        elif type(record) is SilenceChanged:
+    def _single(self, offset: int, record: Outcome | Action | ConfigChanged) -> None:
+        """A record that is handled whole or not at all."""
+        if self._is_left_out(offset, 0, record):
+            return
+        try:
+            if type(record) is Outcome:
+                self._now = max(self._now, record.finished_at)
+                self.telling.hear(record, self._now)
+            elif type(record) is Action:
+                self._now = max(self._now, record.at)
+                self.actions.apply(record, self._now)
+            elif type(record) is ConfigChanged:
+                self._now = max(self._now, record.announced_at)
+                if record.version > self._config_version:
+                    self._configure(record.version)
+        except Exception as error:
+            raise Poison(offset, 0, error) from error
+
+    def _apply_what_mutes(self, offset: int, record: InputsRecord | Unhandled) -> None:
+        if type(record) is SilenceChanged:
+            record = self._without(offset, record)
             self._now = max(self._now, record.announced_at)
             self.suppressor.apply_silences(record, self._now)
             arm_reminders(self._deadlines, (one for one in record.items if one.id in self.suppressor.silences.known))
         elif type(record) is InhibitorChanged:
             self._now = max(self._now, record.accepted_at)
-            self.suppressor.apply_inhibitors(record, self._now)
+            self.suppressor.apply_inhibitors(self._without(offset, record), self._now)
+
+    def _without(self, offset: int, record: Listing) -> Listing:
+        """The record without those of its items that cannot be handled."""
+        if not self._poisoned:
+            return record
+        kept = tuple(one for at, one in enumerate(record.items) if not self._is_left_out(offset, at, record))
+        return msgspec.structs.replace(record, items=kept)
+
+    def _is_left_out(self, offset: int, part: Part, record: InputsRecord) -> bool:
+        """Whether a part of a record cannot be handled; it is kept for people to look at."""
+        why = self._poisoned.get((offset, part))
+        if why:
+            at = place(self.logic.log_id, self.partition.view.partition, offset)
+            self._unhandled.append(unhandled(INPUTS, at, part, record, why))
+        return why is not None
 
     def _configure(self, version: int) -> None:
+        rules = self.logic.rules(version)
         self._config_version = self.telling.version = version
-        self.actions.rules = self.logic.configs[version]
+        self.actions.rules = rules
         self.correlator.rules = self.actions.rules.ours.correlation
         self.overlay.put(RULES, "config", codec.encode(version))
         if self._strict:
@@ -214,32 +233,44 @@ class IncidentsWork:
                 change.group, group, "grouped", f"route {change.route}", detail, change.identity, self._now
             )
 
-    def _tick(self, tick: Tick) -> None:
+    def _tick(self, offset: int, tick: Tick) -> None:
         self._now = max(self._now, tick.due_at)
         self._ticked = True
         left = TICK_LIMIT
         while left and (entry := self._deadlines.take(tick.due_at)) is not None:
             pushed_at, what, key = entry
-            if self._is_of_no_group(what, key, pushed_at):
+            part = f"{what} {key}"
+            self.due.append((offset, part))
+            if self._poisoned and self._is_left_out(offset, part, tick):
+                self._deadlines.push(self._now + AGAIN, what, key)
                 continue
-            group = self.held.group(key)
-            due = due_at(what, group) if group is not None else None
-            if due is None or group is None:
-                continue
-            if due > pushed_at:
-                self._deadlines.push(due, what, key)
-                continue
-            left -= 1
-            if what == FLUSH:
-                self.telling.flush(key, group, self._now)
-            elif what == SNOOZE:
-                self.actions.end_snooze(key, group, self._now)
-            elif what == STALE:
-                self.actions.resolve_stale(key, group, self._now)
-            elif what == ESCALATE:
-                self.telling.escalate(key, group, self._now)
-            else:
-                self.held.drop(key)
+            try:
+                left -= self._fall_due(pushed_at, what, key)
+            except Exception as error:
+                raise Poison(offset, part, error) from error
+
+    def _fall_due(self, pushed_at: datetime, what: str, key: str) -> bool:
+        """Do what is due; whether it was a group's."""
+        if self._is_of_no_group(what, key, pushed_at):
+            return False
+        group = self.held.group(key)
+        due = due_at(what, group) if group is not None else None
+        if due is None or group is None:
+            return False
+        if due > pushed_at:
+            self._deadlines.push(due, what, key)
+            return False
+        if what == FLUSH:
+            self.telling.flush(key, group, self._now)
+        elif what == SNOOZE:
+            self.actions.end_snooze(key, group, self._now)
+        elif what == STALE:
+            self.actions.resolve_stale(key, group, self._now)
+        elif what == ESCALATE:
+            self.telling.escalate(key, group, self._now)
+        else:
+            self.held.drop(key)
+        return True
 
     def _is_of_no_group(self, what: str, key: str, pushed_at: datetime) -> bool:
         """Do what is due of anything but a group."""
@@ -263,16 +294,6 @@ class IncidentsWork:
                 self.correlator.say_again(key, group, fired, self._now)
         self.correlator.decide_again(self._now)
         self.overlay.put(RULES, SAY_AGAIN, None)
-
-    def _act(self, offset: int, action: Action) -> None:
-        if (offset, 0) in self._poisoned:
-            self._garbage.append(Garbage(action.id, self._poisoned[offset, 0], codec.encode(action)[:65536]))
-            return
-        self._now = max(self._now, action.at)
-        try:
-            self.actions.apply(action, self._now)
-        except Exception as error:
-            raise Poison(offset, 0, error) from error
 
     def _followed(self, key: str, group: GroupState) -> GroupState:
         """The group with its escalation's clock set by what its incident has come to."""
@@ -302,24 +323,11 @@ class IncidentsWork:
     @property
     def refused(self) -> bool:
         """Whether something could not be handled."""
-        return bool(self._garbage)
+        return bool(self._unhandled)
 
     def dead_rows(self) -> list[DeadRow]:
         """What could not be handled, kept for people to look at."""
-        return [
-            DeadRow(
-                event_id=item.event_id,
-                team="default",
-                source=INPUTS,
-                field="record",
-                reason=item.reason.replace("\x00", "\ufffd"),
-                body=item.body,
-                content_type="application/vnd.incidents.inputs",
-                via="kafka",
-                received_at=self._now,
-            )
-            for item in self._garbage
-        ]
+        return dead_rows(self._unhandled, INPUTS, self._now)
 
     def outgoing(self) -> Iterable[Outgoing]:
         """Hints at the tasks that are due, and what could not be handled."""
@@ -335,12 +343,9 @@ class IncidentsWork:
                 yield Outgoing(topic, number, incident_id.encode(), codec.encode(hint))
         yield from self.actions.outgoing(topic_name(settings.app_prefix, INPUTS), settings.partitions)
         yield from self.correlator.outgoing(topic_name(settings.app_prefix, INPUTS), settings.partitions)
-        for item in self._garbage:
+        for one in self._unhandled:
             topic = topic_name(settings.app_prefix, DEAD_LETTERS)
-            refused = Rejected(
-                event_id=item.event_id, source=INPUTS, field="record", reason=item.reason, body=item.body
-            )
-            yield Outgoing(topic, 0, item.event_id.encode(), codec.encode(refused))
+            yield Outgoing(topic, 0, one.name.encode(), codec.encode(rejected(one, INPUTS)))
 
     def advance(self, offset: int) -> Advance:
         """The progress row after the step; every change is in a row, so all of it is safe."""
@@ -381,7 +386,3 @@ def _began(group: GroupState | None, member: Member | None, after: GroupState, c
     if group is None or not group.alive or group.incident_id != after.incident_id:
         return True
     return member is None or member.occurrence != change.occurrence or not member.firing
-
-
-def _refused(item: MemberChange, why: str) -> Garbage:
-    return Garbage(refusals.name_of(item), why, codec.encode(item)[:65536])

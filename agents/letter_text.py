@@ -9,10 +9,12 @@ from typing import Any, Final
 
 import msgspec
 
+from agents.record_replay import record_in
 from agents.terminal import cut, printable
+from agents.unhandled import RECORD
 from sinks.dead_letter_rows import PACKED_ALERT, Letter
 from streams import codec
-from streams.records import Alert, AlertBatch
+from streams.records import Alert, AlertBatch, MemberChange
 
 _DUMPED: Final = 512
 _WIDEST: Final = {"event_id": 44, "source": 24, "reason": 1000}
@@ -72,6 +74,8 @@ def _value(letter: Letter) -> Any:  # noqa: ANN401 - whatever JSON can say
     try:
         if letter.content_type == PACKED_ALERT:
             return _alert(codec.decode_alert(letter.body))
+        if letter.content_type == RECORD:
+            return _record(record_in(letter))
         if letter.via == "kafka":
             record = codec.decode_alerts(letter.body)
             items = record.items if isinstance(record, AlertBatch) else ()
@@ -79,6 +83,20 @@ def _value(letter: Letter) -> Any:  # noqa: ANN401 - whatever JSON can say
     except (ValueError, msgspec.MsgspecError):
         return None
     return None
+
+
+def _record(value: Any) -> Any:  # noqa: ANN401 - a record, or anything in one
+    """A record with the names of its fields, packed bodies opened."""
+    if isinstance(value, msgspec.Struct):
+        named = {name: _record(getattr(value, name)) for name in value.__struct_fields__}
+        if isinstance(value, MemberChange) and value.body:
+            named["body"] = _record(codec.decode_body(value.body))
+        return {"record": type(value).__name__, **named}
+    if isinstance(value, list | tuple):
+        return [_record(one) for one in value]
+    if isinstance(value, dict):
+        return {str(key): _record(one) for key, one in value.items()}
+    return value.hex() if isinstance(value, bytes) else value
 
 
 def _alert(alert: Alert) -> dict[str, Any]:

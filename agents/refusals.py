@@ -1,25 +1,13 @@
 """What the first run of a log refused: a replay, which writes no rows, cannot find it out again."""
 
 from collections.abc import Mapping
-from typing import Final
+from datetime import datetime
 
+from agents.unhandled import UNHANDLED, found_at, place, storable
 from agents.work import Batch, Poisoned
-from sinks import alert_rows
+from sinks import alert_rows, dead_letter_rows
 from sinks.postgres import Connection
-from streams.records import Action, Alert, AlertBatch, InputBatch, MemberChange, Rejected
-from streams.topics import INPUTS
-
-UNHANDLED: Final = "could not be handled: "
-
-
-def storable(text: str) -> str:
-    """Text without what Postgres takes in none."""
-    return text.replace("\x00", "\ufffd")
-
-
-def name_of(change: MemberChange) -> str:
-    """Names a change in the dead letters."""
-    return f"{change.group}:{change.identity}:{change.revision}"
+from streams.records import Alert, AlertBatch, Rejected
 
 
 def why_of(item: Alert | Rejected, reason: str) -> str:
@@ -50,25 +38,15 @@ async def of_alerts(conn: Connection, log_id: str, batches: Mapping[int, Batch])
     return found
 
 
-async def of_inputs(conn: Connection, batches: Mapping[int, Batch]) -> dict[int, Poisoned]:
-    """Partition -> the changes and actions on `incident-inputs` that are dead letters."""
-    changes = [
-        (number, offset, index, name_of(item))
-        for number, batch in batches.items()
-        for offset, record in batch
-        if type(record) is InputBatch
-        for index, item in enumerate(record.items)
-    ]
-    changes += [
-        (number, offset, 0, record.id)
-        for number, batch in batches.items()
-        for offset, record in batch
-        if type(record) is Action
-    ]
-    rows = await alert_rows.buried(conn, INPUTS, [name for *_, name in changes])
-    reasons = {row["event_id"]: row["reason"] for row in rows}
+async def of_records(
+    conn: Connection, topic: str, log_id: str, batches: Mapping[int, Batch], since: datetime
+) -> dict[int, Poisoned]:
+    """Partition -> the parts of our own records on a topic that are dead letters since then."""
+    places = [place(log_id, number, offset) for number, batch in batches.items() for offset, _ in batch]
     found: dict[int, Poisoned] = {}
-    for number, offset, index, name in changes if reasons else ():
-        if name in reasons:
-            found.setdefault(number, {})[offset, index] = reasons[name]
+    for row in await dead_letter_rows.kept_since(conn, topic, since):
+        at = found_at(row["field"], places)
+        if at is not None:
+            number, offset, part = at
+            found.setdefault(number, {})[offset, part] = row["reason"]
     return found

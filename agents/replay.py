@@ -12,6 +12,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from agents.record_replay import again
+from agents.unhandled import RECORD
 from sinks import dead_letter_rows as rows
 from sinks.dead_letter_rows import PACKED_ALERT, Letter, LetterState
 from sinks.postgres import Connection
@@ -21,6 +23,7 @@ from streams.intake_payload import KEPT_BODY
 from streams.producer import EventProducer, ProducerError
 from streams.records import Alert, AlertBatch, Rejected
 from streams.settings import Settings
+from streams.topics import topic_name
 
 _PUBLISH_S: Final = 10.0
 _POLL_S: Final = (0.02, 0.05, 0.1, 0.25)
@@ -116,6 +119,12 @@ class Replayer:
 
     async def replay(self, letters: Sequence[Letter], mended: bytes | None = None) -> list[Outcome]:
         """What each replay came to, in order."""
+        ours = [letter for letter in letters if letter.content_type == RECORD]
+        if ours:
+            others = [letter for letter in letters if letter.content_type != RECORD]
+            ended = {one.event_id: one for one in await self.replay(others, mended)} if others else {}
+            ended |= {letter.event_id: await self._send_again(letter) for letter in ours}
+            return [ended[letter.event_id] for letter in letters]
         accepted_at = datetime.now(UTC)
         failed = dict(await asyncio.gather(*(self._publish(letter, mended, accepted_at) for letter in letters)))
         sent = {letter.event_id: letter for letter in letters if not failed[letter.event_id]}
@@ -126,6 +135,29 @@ class Replayer:
             self._outcome(letter, failed[letter.event_id], moved.get(letter.event_id), verdicts.get(letter.event_id))
             for letter in letters
         ]
+
+    async def _send_again(self, letter: Letter) -> Outcome:
+        """A record of our own goes once more to whoever could not handle it."""
+        sent = again(letter, self._settings.partitions)
+        if isinstance(sent, str):
+            return Outcome(letter.event_id, "refused", sent)
+        topic = topic_name(self._settings.app_prefix, sent.topic)
+        try:
+            offset = await self._producer.send_on(topic, sent.partition, sent.key, sent.value, within=_PUBLISH_S)
+        except ProducerError as error:
+            return Outcome(letter.event_id, "unconfirmed", f"{error}; replay it again, that repeats nothing")
+        deadline = asyncio.get_running_loop().time() + self._wait
+        for pause in itertools.chain(_POLL_S, itertools.repeat(_POLL_S[-1])):
+            if await rows.is_applied(self._conn, sent.topic, sent.partition, offset):
+                break
+            if asyncio.get_running_loop().time() >= deadline:
+                why = f"no worker has come to it within {self._wait:g} s; replay it again, that repeats nothing"
+                return Outcome(letter.event_id, "unconfirmed", why)
+            await asyncio.sleep(pause)
+        if await rows.settle_as_it_was(self._conn, letter):
+            return Outcome(letter.event_id, "replayed", "handled")
+        [now] = (await rows.standings(self._conn, [letter.event_id])).values()
+        return Outcome(letter.event_id, "refused", now.reason)
 
     async def _publish(self, letter: Letter, mended: bytes | None, accepted_at: datetime) -> tuple[str, str]:
         judged = judged_again(letter, mended, self._settings)

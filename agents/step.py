@@ -13,24 +13,22 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import asyncpg
-import msgspec
 import structlog
 from aiokafka.errors import KafkaError
 from faust.types import EventT
 from redis.exceptions import RedisError
 
 from agents.alignment import is_within, oldest_first
+from agents.poison import TRIES, PoisonFinder, UnsureError, is_poison
 from agents.step_traces import StepTraces
-from agents.work import Batch, Batches, Logic, Outgoing, Partition, Poison, Poisoned, Waiting, Work
+from agents.work import Batch, Batches, Logic, Outgoing, Part, Partition, Poison, Poisoned, Waiting, Work
 from sinks import postgres
 from sinks.postgres import Advance, Connection
 from streams import metrics
-from streams.codec import UndecodableRecordError
 from streams.records import not_after
 from streams.redis_tables import FencedError, Mark, TableSet
 from streams.tracing import tracer
 
-POISON_TRIES: Final = 3
 STEP_BYTES: Final = 4 << 20
 """What one step takes at most: some 10,000 alerts, so that its one statement ends well within its timeout."""
 HELD_BYTES: Final = 32 << 20
@@ -41,18 +39,16 @@ AHEAD: Final = timedelta(seconds=60)
 _RETRY_FIRST: Final = 0.05
 _RETRY_CAP: Final = 2.0
 
-_REFUSED: Final = (asyncpg.DataError, asyncpg.CheckViolationError, asyncpg.NotNullViolationError)
-
 _NOTHING: Final[Mapping[int, Poisoned]] = {}
 
 log = structlog.get_logger()
 
 
-class GapError(RuntimeError):
+class GapError(UnsureError):
     """Raised when a record is missing between two steps: a bug, so the process stops."""
 
 
-class AbandonedError(RuntimeError):
+class AbandonedError(UnsureError):
     """Raised inside a step whose partitions are being taken away; its records come again elsewhere."""
 
 
@@ -84,6 +80,20 @@ class StepRunner:
         metrics.buffer_fill_ratio.labels(self.name).set_function(self._fill)
         self._commit_seconds = metrics.commit_seconds.labels(self.name)
         self._traces: StepTraces | None = None
+        self._is_written = False
+        self._finder = PoisonFinder(
+            logic=self.logic,
+            pool=self.pool,
+            decide=lambda number, batch, poisoned: self._decided(number, batch, poisoned, replaying=False),
+            begin=lambda number, left_out: self.logic.begin(
+                self.partitions[number], poisoned=left_out, replaying=False
+            ),
+            patiently=self._patiently,
+            alive=self._move,
+        )
+
+    def _move(self) -> None:
+        self.last_step_at = time.monotonic()
 
     def _fill(self) -> float:
         return max(len(self._buffer) / (4 * self.limit), self._held / HELD_BYTES)
@@ -180,13 +190,13 @@ class StepRunner:
         replayed = {
             n: [item for item in batch if item[0] <= self.partitions[n].pg_applied] for n, batch in batches.items()
         }
-        fresh = {n: batch[len(replayed[n]) :] for n, batch in batches.items()}
+        fresh = {n: rest for n, batch in batches.items() if (rest := batch[len(replayed[n]) :])}
         await self._replay({n: batch for n, batch in replayed.items() if batch})
-        try:
-            await self._round(fresh)
-        except _REFUSED as error:
-            log.warning("rows were refused", topic=self.logic.topic, reason=repr(error))
-            await self._one_by_one(fresh)
+        if await self._went(fresh):
+            return
+        for number, batch in fresh.items():
+            if len(fresh) == 1 or not await self._went({number: batch}):
+                await self._apart(number, batch)
 
     async def _replay(self, batches: Batches) -> None:
         refused: Mapping[int, Poisoned] = {}
@@ -194,9 +204,10 @@ class StepRunner:
         async def ask() -> None:
             nonlocal refused
             async with self.pool.acquire(timeout=2) as conn:
-                refused = await self.logic.refused(conn, batches)
+                refused = await self.logic.refused(conn, batches, since)
 
         if batches:
+            since = min(self.partitions[number].watermark for number in batches)
             await self._patiently("postgres", ask)
             await self._round(batches, replaying=True, poisoned=refused)
 
@@ -219,7 +230,7 @@ class StepRunner:
             expected += 1
             try:
                 records.append((offset, _bounded(self.logic.decode(data), written_at)))
-            except UndecodableRecordError as error:
+            except Exception as error:  # noqa: BLE001 - whatever bytes do to a decoder, they are no record
                 metrics.dead_letters.labels("kafka").inc()
                 records.append((offset, self.logic.undecodable(data, offset, number, str(error))))
         return records
@@ -228,13 +239,15 @@ class StepRunner:
         self, batches: Batches, *, replaying: bool = False, poisoned: Mapping[int, Poisoned] = _NOTHING
     ) -> None:
         """Decide and commit one batch of each partition."""
+        self._is_written = False
         started = time.perf_counter()
         works: list[tuple[Work, int]] = []
+        found: dict[int, Poisoned] = {}
         try:
             for number, batch in batches.items():
                 if batch:
-                    known = dict(poisoned.get(number, {}))
-                    works.append((self._decided(number, batch, known, replaying=replaying), batch[-1][0]))
+                    left_out = found[number] = dict(poisoned.get(number, {}))
+                    works.append((self._decided(number, batch, left_out, replaying=replaying), batch[-1][0]))
             self._observe("decide", started)
             if works:
                 await self._commit(works)
@@ -242,9 +255,12 @@ class StepRunner:
             for work, _ in works:
                 work.abort()
             raise
+        for number, left_out in found.items():
+            if left_out and not replaying:
+                self._given_up(number, left_out)
 
     def _decided(self, number: int, batch: Batch, poisoned: Poisoned, *, replaying: bool) -> Work:
-        tries: dict[tuple[int, int], int] = {}
+        tries: dict[tuple[int, Part], int] = {}
         while True:
             work = self.logic.begin(self.partitions[number], poisoned=poisoned, replaying=replaying)
             try:
@@ -255,67 +271,63 @@ class StepRunner:
                 work.abort()
                 tries[poison.at] = tries.get(poison.at, 0) + 1
                 log.warning("event could not be handled", partition=number, offset=poison.at[0], reason=str(poison))
-                if tries[poison.at] >= POISON_TRIES:
+                if tries[poison.at] >= TRIES:
                     poisoned[poison.at] = str(poison)
-                    metrics.dead_letters.labels("agent").inc()
-                    if self._traces is not None:
-                        self._traces.failed(number, poison.at[0], str(poison))
             except BaseException:
                 work.abort()
                 raise
             else:
                 return work
 
-    async def _one_by_one(self, batches: Batches) -> None:
-        """Postgres refused some row: find the items that it comes from, and dead-letter only those."""
-        for number, batch in batches.items():
-            for offset, record in batch:
-                everything = list(range(self.logic.size(record)))
-                poisoned = await self._refused(number, (offset, record), everything) if everything else {}
-                await self._round({number: [(offset, record)]}, poisoned={number: poisoned})
-                self.last_step_at = time.monotonic()
-
-    async def _refused(self, number: int, item: tuple[int, Any], among: Sequence[int]) -> Poisoned:
-        """Which items of a record Postgres refuses, and why; halved until each is alone."""
-        offset, record = item
-        some = msgspec.structs.replace(record, items=tuple(record.items[index] for index in among))
-        reason = await self._refusal(number, (offset, some))
-        self.last_step_at = time.monotonic()
-        if not reason:
-            return {}
-        if len(among) == 1:
-            return {(offset, among[0]): reason}
-        half = len(among) // 2
-        first = await self._refused(number, item, among[:half])
-        return {**first, **await self._refused(number, item, among[half:])}
-
-    async def _refusal(self, number: int, item: tuple[int, Any]) -> str:
-        """Why Postgres refuses what this record leads to; empty when it does not."""
-        work = self._decided(number, [item], {}, replaying=False)
-        reason = ""
-
-        async def attempt() -> None:
-            nonlocal reason
-            async with self.pool.acquire(timeout=2) as conn:
-                trial = conn.transaction()
-                await trial.start()
-                try:
-                    await self.logic.write(conn, [work])
-                except _REFUSED as error:
-                    reason = f"refused by Postgres: {error}"
-                finally:
-                    await trial.rollback()
-
+    async def _went(self, batches: Batches) -> bool:
+        """Take a step; False, with nothing done, where something in it cannot be handled."""
         try:
-            await self._patiently("postgres", attempt)
-        finally:
-            work.abort()
-        return reason
+            await self._round(batches)
+        except Exception as error:
+            if self._is_written or not is_poison(error):
+                raise
+            log.warning("a step could not be taken", topic=self.logic.topic, reason=repr(error))
+            return False
+        return True
+
+    async def _apart(self, number: int, batch: Batch) -> None:
+        """Take the step of a batch that failed in halves, down to the records that it comes from."""
+        if len(batch) == 1:
+            await self._alone(number, *batch[0])
+            return
+        half = len(batch) // 2
+        for some in (batch[:half], batch[half:]):
+            if not await self._went({number: some}):
+                await self._apart(number, some)
+            self.last_step_at = time.monotonic()
+
+    async def _alone(self, number: int, offset: int, record: Any) -> None:  # noqa: ANN401 - the topic's record type
+        """Take the step of one record without the parts that cannot be handled; these become dead letters."""
+        item = (offset, record)
+        parts = self._finder.parts(number, offset, record)
+        found = await self._finder.find(number, item, parts, [])
+        try:
+            await self._round({number: [item]}, poisoned={number: found})
+        except Exception as error:
+            if self._is_written or not is_poison(error):
+                raise
+            # Each part goes by itself, and not all of them together.
+            found = {(offset, part): found.get((offset, part), repr(error)) for part in parts}
+            await self._round({number: [item]}, poisoned={number: found})
+
+    def _given_up(self, number: int, found: Poisoned) -> None:
+        for (offset, part), reason in found.items():
+            metrics.dead_letters.labels("agent").inc()
+            log.error("dead letter", topic=self.logic.topic, partition=number, offset=offset, part=part, reason=reason)
+            if self._traces is not None:
+                self._traces.failed(number, offset, reason)
 
     async def _commit(self, works: Sequence[tuple[Work, int]]) -> None:
+        # What is sent is made first: where that fails, nothing is written yet.
+        outgoing = [record for work, _ in works for record in work.outgoing()]
         if not works[0][0].replaying:
             await self._patiently("postgres", lambda: self._write(works))
-        outgoing = [record for work, _ in works for record in work.outgoing()]
+        self._is_written = True
         if outgoing:
             started = time.perf_counter()
             await self._patiently("kafka", lambda: self.send(outgoing))

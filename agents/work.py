@@ -13,8 +13,10 @@ from streams.redis_tables import Overlay, View
 Batch = list[tuple[int, Any]]
 """Offsets and records of one partition, in order."""
 Batches = Mapping[int, Batch]
-Poisoned = dict[tuple[int, int], str]
-"""(offset, index of the item) -> why it cannot be handled."""
+Part = int | str
+"""Of a record: the place of an item in it, 0 where it has none, or what a tick found due and of whom."""
+Poisoned = dict[tuple[int, Part], str]
+"""(offset, part) -> why it cannot be handled. An empty reason: it is left out, and nothing is said of it."""
 
 
 @dataclass(kw_only=True)
@@ -59,6 +61,8 @@ class Work(Protocol):
     overlay: Overlay
     replaying: bool
     told: Sequence[Told]
+    due: Sequence[tuple[int, Part]]
+    """(offset, part) of what its ticks found due."""
 
     def apply(self, offset: int, record: Any) -> None:  # noqa: ANN401 - the topic's record type
         """Decide about one record."""
@@ -102,16 +106,16 @@ class Logic(Protocol):
     def at_once(self, works: Sequence[Any]) -> tuple[str, list[list[object]]] | None:
         """A statement of `postgres.at_once` and its rows, where one is enough for the step."""
 
-    async def refused(self, conn: Connection, batches: Batches) -> Mapping[int, Poisoned]:
-        """Partition -> the items of replayed records that the first run could not handle."""
+    async def refused(self, conn: Connection, batches: Batches, since: datetime) -> Mapping[int, Poisoned]:
+        """Partition -> the parts of replayed records that the first run, not before `since`, could not handle."""
 
     async def write(self, conn: Connection, works: Sequence[Any]) -> None:
         """Write the rows of a step inside its transaction."""
 
 
 class Poison(Exception):  # noqa: N818 - a word of the field
-    """Raised by a work for the item whose handling failed."""
+    """Raised by a work for the part of a record whose handling failed."""
 
-    def __init__(self, offset: int, index: int, cause: Exception) -> None:
+    def __init__(self, offset: int, part: Part, cause: Exception) -> None:
         super().__init__(f"{type(cause).__name__}: {cause}")
-        self.at = (offset, index)
+        self.at = (offset, part)

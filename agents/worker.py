@@ -35,7 +35,8 @@ from streams.logs import configure
 from streams.observe import Health, Question, serve
 from streams.redis_link import connect, refuse_eviction
 from streams.redis_tables import FencedError, TableSet
-from streams.rules_config import BUILT_IN, RulesConfig, load
+from streams.rules_config import BUILT_IN, RulesConfig, UnreadableRulesError, load
+from streams.rules_yaml import ConfigError
 from streams.settings import Settings
 from streams.tables import TABLES_OF
 from streams.topic_admin import log_id as current_log
@@ -241,8 +242,11 @@ class Worker:
         async with self.pool.acquire(timeout=2) as conn:
             stored = await config_rows.by_version(conn, version)
         if stored is None:
-            raise RuntimeError(f"configuration version {version} is announced but not in Postgres")
-        self.configs[version] = load(stored.text, version, stored.files)
+            raise UnreadableRulesError(version, "it is not in Postgres")
+        try:
+            self.configs[version] = load(stored.text, version, stored.files)
+        except ConfigError as error:
+            raise UnreadableRulesError(version, str(error)) from error
 
     async def _need_config(self, version: int) -> None:
         if version not in self.configs:

@@ -87,12 +87,11 @@ WHERE partition = $1 AND decided_at > $2
 """
 
 
-# Verdicts of one log on events that were refused, and the dead letters of one source, by the events' ids.
+# Verdicts of one log on events that were refused, by the events' ids.
 _REFUSED: Final = """
 SELECT partition, "offset", event_ids[1] AS event_id, reason FROM verdicts
 WHERE verdict = 'rejected' AND event_ids[1] = ANY($2::text[]) AND log_id = $1
 """
-_BURIED: Final = "SELECT event_id, reason FROM dead_letters WHERE event_id = ANY($2::text[]) AND source = $1"
 
 
 @dataclass(slots=True)
@@ -199,11 +198,6 @@ async def bury(conn: Connection, rows: Sequence[DeadRow]) -> None:
 async def refused(conn: Connection, log_id: str, event_ids: Sequence[str]) -> list["asyncpg.Record"]:
     """(partition, offset, event_id, reason) of those of the events that were refused on this log."""
     return await conn.fetch(_REFUSED, log_id, list(event_ids)) if event_ids else []
-
-
-async def buried(conn: Connection, source: str, event_ids: Sequence[str]) -> list["asyncpg.Record"]:
-    """(event_id, reason) of those of the events that are dead letters of this source."""
-    return await conn.fetch(_BURIED, source, list(event_ids)) if event_ids else []
 
 
 def joined(event_ids: Sequence[str]) -> str:

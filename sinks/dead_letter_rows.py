@@ -8,7 +8,7 @@ from typing import Final
 
 import asyncpg
 
-from sinks.alert_rows import joined
+from sinks.alert_rows import DeadRow, columns, joined
 from sinks.postgres import Connection
 from streams.records import Verdict
 
@@ -146,6 +146,32 @@ WHERE old.events = 1 AND mine.verdict = 'rejected' AND mine.event_ids[1] = old.e
     AND mine.tableoid = old.part AND mine.ctid = old.place
 """
 
+# Keeps parts of our own records; what comes again and fails again waits again, with where and why it did last.
+_KEEP: Final = """
+INSERT INTO dead_letters AS mine (event_id, team, source, field, reason, body, content_type, via, received_at)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[],
+    $8::text[], $9::timestamptz[])
+ON CONFLICT (event_id) DO UPDATE SET field = excluded.field, reason = excluded.reason, body = excluded.body,
+    received_at = excluded.received_at, changed_at = clock_timestamp(),
+    state = CASE mine.state WHEN 'replayed' THEN 'waiting' ELSE mine.state END
+WHERE mine.source = excluded.source
+"""
+
+# Where the letters of one source stood that have waited since a time.
+_KEPT_SINCE: Final = """
+SELECT field, reason FROM dead_letters WHERE state = 'waiting' AND received_at >= $2 AND source = $1
+"""
+
+# Marks a letter as replayed that nobody has touched since it was read.
+_SETTLE: Final = """
+UPDATE dead_letters SET state = 'replayed', changed_at = clock_timestamp() WHERE event_id = $1 AND changed_at = $2
+"""
+
+# Whether the present owner of a partition, on the log that it follows, has come as far as this.
+_IS_APPLIED: Final = """
+SELECT applied >= $3 FROM stream_progress WHERE topic = $1 AND partition = $2 ORDER BY updated_at DESC LIMIT 1
+"""
+
 # Says why letters were refused again; they stay as they are.
 _AGAIN: Final = """
 UPDATE dead_letters AS mine SET field = new.field, reason = new.reason, changed_at = clock_timestamp()
@@ -205,6 +231,27 @@ async def verdicts(conn: Connection, event_ids: Iterable[str], *, since: datetim
     """The verdict on each of these events that was decided since then."""
     rows = await conn.fetch(_VERDICTS, list(event_ids), since)
     return {event_id: Verdict(row["verdict"]) for row in rows for event_id in row["event_ids"]}
+
+
+async def keep(conn: Connection, rows: Sequence[DeadRow]) -> None:
+    """Keep parts of our own records, each of another event id, that could not be handled."""
+    if rows:
+        await conn.execute(_KEEP, *columns(rows, DeadRow))
+
+
+async def settle_as_it_was(conn: Connection, letter: Letter) -> bool:
+    """Mark a letter as replayed; False where it has changed since."""
+    return _count(await conn.execute(_SETTLE, letter.event_id, letter.changed_at)) == 1
+
+
+async def is_applied(conn: Connection, topic: str, partition: int, offset: int) -> bool:
+    """Whether a record has been handled."""
+    return bool(await conn.fetchval(_IS_APPLIED, topic, partition, offset))
+
+
+async def kept_since(conn: Connection, source: str, since: datetime) -> list["asyncpg.Record"]:
+    """(field, reason) of the letters of a source that wait since then."""
+    return await conn.fetch(_KEPT_SINCE, source, since)
 
 
 async def drop(conn: Connection, event_ids: Sequence[str]) -> int:

@@ -61,11 +61,14 @@ class KafkaLink:
             self._task.cancel()  # more than once: aiokafka's own closing may swallow it
             await asyncio.wait({self._task}, timeout=_CLOSE_S)
 
-    async def send(self, partition: int, key: bytes, value: bytes) -> "asyncio.Future[object]":
-        """Hand one record to the client; the future ends when the broker has confirmed or refused it."""
+    async def send(self, partition: int, key: bytes, value: bytes, *, topic: str = "") -> "asyncio.Future[object]":
+        """Hand one record to the client; the future ends when the broker has confirmed or refused it.
+
+        Without a `topic` it is for the link's own.
+        """
         if self._client is None:
             raise NotConnectedError(self.detail)
-        future: asyncio.Future[object] = await self._client.send(self._topic, value, key, partition=partition)
+        future: asyncio.Future[object] = await self._client.send(topic or self._topic, value, key, partition=partition)
         self._outstanding.add(future)
         future.add_done_callback(self._outstanding.discard)
         return future

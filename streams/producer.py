@@ -11,13 +11,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import structlog
+from aiokafka.errors import KafkaError
 
 from streams import codec, keys, metrics
-from streams.kafka_link import KafkaLink
+from streams.kafka_link import KafkaLink, NotConnectedError
 from streams.records import Alert, AlertBatch, Rejected, Traced
 from streams.settings import Settings
 from streams.topics import ALERTS, topic_name
@@ -177,6 +178,19 @@ class EventProducer:
             self._lanes[partition].add(share)
         seconds = self._confirm_timeout if within is None else within
         await self._confirmed(call, seconds)
+
+    async def send_on(self, topic: str, partition: int, key: bytes, value: bytes, *, within: float) -> int:
+        """Return the offset of a record on any of our topics once Kafka has it.
+
+        Raises:
+            KafkaUnavailableError: it does not have it, or it is not known whether.
+        """
+        try:
+            async with asyncio.timeout(within):
+                sent: Any = await (await self._link.send(partition, key, value, topic=topic))
+        except (NotConnectedError, KafkaError, OSError, TimeoutError) as error:
+            raise KafkaUnavailableError(str(error) or f"Kafka did not confirm within {within:g} s") from error
+        return int(sent.offset)
 
     async def _confirmed(self, call: _Call, seconds: float) -> None:
         began = time.perf_counter()

@@ -87,6 +87,13 @@ class RulesConfig(msgspec.Struct, frozen=True, dict=True):
         return {route.id: route for route in (*self.route.walk(), rules_canary.ROUTE)}
 
 
+class UnreadableRulesError(RuntimeError):
+    """Raised for a version of the rules that is not in Postgres, or that this program cannot read."""
+
+    def __init__(self, version: int, why: str = "it is not there") -> None:
+        super().__init__(f"version {version} of the rules cannot be read: {why}")
+
+
 def load(text: str, version: int = 0, files: Source | None = None) -> RulesConfig:
     """Read a rules file; `files` are the contents of those that it names.
 

@@ -14,6 +14,7 @@ from redis.exceptions import ConnectionError as RedisGone
 from redis.exceptions import TimeoutError as RedisTimeout
 
 from agents import step
+from agents.poison import PoisonFinder
 from agents.step import AbandonedError, GapError
 from streams import codec
 from streams.records import Alert, AlertBatch, Change, ConfigChanged, Rejected, Tick
@@ -397,14 +398,14 @@ async def test_one_refused_item_among_many_is_found_in_few_trials(
     world.log = {0: [codec.encode(AlertBatch(accepted_at=at(1), items=tuple(items)))]}
     owner = await world.start()
     trials = 0
-    original = owner.runner._refusal
+    original = PoisonFinder._reason
 
-    async def counted(number: int, item: tuple[int, Any]) -> str:
+    async def counted(finder: PoisonFinder, *args: Any) -> str:
         nonlocal trials
         trials += 1
-        return await original(number, item)
+        return await original(finder, *args)
 
-    monkeypatch.setattr(owner.runner, "_refusal", counted)
+    monkeypatch.setattr(PoisonFinder, "_reason", counted)
     await owner.step()
     rows = await world.rows()
     assert len(rows["alerts"]) == 63
