@@ -22,8 +22,9 @@ from streams.settings import Settings
 _CONFIRM_S: Final = 2.0
 _PROBE_S: Final = 0.9
 _LOOK_S: Final = 0.2
-_LOOKS: Final = 2
-"""So often in a row the queue must be empty: the first time the bridge may have the last of it in hand."""
+_LOOKS: Final = 15
+"""So often in a row the queue must be empty: what the bridge has in hand is not counted, and it needs so long
+to find Kafka again and pass that on."""
 _PAUSES_S: Final = (0.1, 0.2, 0.5, 1.0)
 _WAITING: Final = 256
 
@@ -42,6 +43,7 @@ class Fallback:
         self._exchange: AbstractExchange | None = None
         self._is_silent = False
         self._empty_looks = _LOOKS
+        self._has_asked = False
         self._broken = asyncio.Event()
         self._room = asyncio.Semaphore(_WAITING)
         self._task: asyncio.Task[None] | None = None
@@ -54,8 +56,12 @@ class Fallback:
 
     @property
     def behind(self) -> bool:
-        """Whether RabbitMQ may still hold what it was given here, as far as its queue was looked at since."""
+        """Whether RabbitMQ may still hold what it was given, here or before a restart, as far as one has looked."""
         return self._empty_looks < _LOOKS
+
+    def look_anew(self) -> None:
+        """Its queue must be seen empty again: until now what left it had nowhere to go."""
+        self._empty_looks = 0
 
     async def start(self) -> None:
         """Begin to connect; returns at once. Without an address there is nothing to connect to."""
@@ -98,6 +104,9 @@ class Fallback:
             try:
                 async with connected(self._settings) as connection:
                     channel, exchange = await confirming(connection, Topology.of(self._settings).exchange)
+                    if not self._has_asked and await self._waiting(channel):
+                        self.look_anew()
+                    self._has_asked = True
                     self._broken.clear()
                     channel.close_callbacks.add(self._closed)
                     connection.close_callbacks.add(self._closed)
@@ -117,9 +126,7 @@ class Fallback:
             if not self.behind:
                 await channel.declare_exchange(exchange, passive=True)
                 return
-            queue = await channel.declare_queue(Topology.of(self._settings).queue, passive=True)
-            waits = queue.declaration_result.message_count or 0
-            self._empty_looks = 0 if waits else self._empty_looks + 1
+            self._empty_looks = 0 if await self._waiting(channel) else self._empty_looks + 1
 
         question = Question(ask, _PROBE_S)
         try:
@@ -131,6 +138,12 @@ class Fallback:
                         await self._broken.wait()
         finally:
             self._is_silent = False
+
+    async def _waiting(self, channel: AbstractChannel) -> int:
+        """Messages that lie in the queue; those that the bridge has in hand are not among them."""
+        async with asyncio.timeout(_CONFIRM_S):
+            queue = await channel.declare_queue(Topology.of(self._settings).queue, passive=True)
+        return queue.declaration_result.message_count or 0
 
     def _closed(self, _sender: object, reason: BaseException | None) -> None:
         self._exchange = None

@@ -44,6 +44,10 @@ class Rabbit(Protocol):
         """Whether it may still hold what it was given."""
         ...
 
+    def look_anew(self) -> None:
+        """Take it that it does, until it is seen that it does not."""
+        ...
+
     async def publish(self, batch: AlertBatch) -> None:
         """Return when RabbitMQ has confirmed the batch."""
         ...
@@ -110,6 +114,7 @@ class Handover:
         self._breaker = breaker or Breaker()
         self._now = now
         self._back_at: float | None = None
+        self._has_given = False
 
     async def take(self, batch: AlertBatch) -> None:
         """Return when Kafka or RabbitMQ has confirmed every item.
@@ -139,9 +144,13 @@ class Handover:
             await self._rabbit.publish(batch)
         except FallbackUnavailableError as error:
             raise NowhereError(f"neither Kafka ({reason}) nor RabbitMQ ({error}) took it") from error
+        self._has_given = True
 
     def _follows(self) -> bool:
-        """Whether what went to Kafka now could overtake what RabbitMQ has."""
+        """Whether what went to Kafka now could overtake what RabbitMQ, or a bridge that waits for Kafka, has."""
+        if self._has_given and self._kafka.connected:
+            self._has_given = False
+            self._rabbit.look_anew()
         if not self._rabbit.behind or not self._kafka.connected:
             self._back_at = None
             return self._rabbit.behind

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -304,6 +305,24 @@ async def test_a_rabbitmq_that_died_is_read_again_and_handed_over_to_again(
         await until(lambda: not fallback.behind)
     await fallback.stop()
     assert set(event_ids(found)) == {"before", "handed", "after"}
+
+
+async def test_a_gateway_that_restarts_knows_that_rabbitmq_still_holds_something(wired: Settings) -> None:
+    parsed = parse_own(json.dumps(said(1, event_id="handed")).encode(), accepted_at=NOW, limits=wired)
+    known = []
+    for handed in (True, False):
+        fallback = Fallback(wired)
+        await fallback.start()
+        await until(partial(getattr, fallback, "connected"))
+        known.append(fallback.behind)
+        if handed:
+            await fallback.publish(AlertBatch(accepted_at=NOW, items=tuple(parsed.items)))
+            await fallback.stop()
+    assert known == [False, True]
+    async with Running(wired):
+        await until(lambda: not fallback.behind)
+        assert event_ids(await batches(wired, bool)) == ["handed"]
+    await fallback.stop()
 
 
 async def test_order_of_one_alert_is_kept(wired: Settings) -> None:

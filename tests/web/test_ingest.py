@@ -24,8 +24,12 @@ class Place:
     def __init__(self) -> None:
         self.connected = True
         self.behind = False
+        self.looked_anew = 0
         self.raises: Exception | None = None
         self.batches: list[AlertBatch] = []
+
+    def look_anew(self) -> None:
+        self.looked_anew += 1
 
     async def publish(self, batch: AlertBatch) -> None:
         if self.raises is not None:
@@ -229,6 +233,17 @@ async def test_nothing_overtakes_what_rabbitmq_still_holds(sender: Sender) -> No
     sender.rabbit.raises, sender.rabbit.behind = None, False
     await sender.own(own())
     assert (len(sender.kafka.items), len(sender.rabbit.items)) == (2, 2)
+
+
+async def test_a_queue_that_was_empty_while_the_bridge_had_no_kafka_is_looked_at_anew(sender: Sender) -> None:
+    sender.kafka.connected = False
+    await sender.own(own())
+    await sender.own(own())
+    assert sender.rabbit.looked_anew == 0
+    sender.kafka.connected = True
+    await sender.own(own())
+    await sender.own(own())
+    assert (sender.rabbit.looked_anew, len(sender.kafka.items)) == (1, 2)
 
 
 async def test_a_queue_that_stays_long_is_not_waited_for(sender: Sender) -> None:
