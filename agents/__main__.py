@@ -15,6 +15,8 @@ from agents.terminal import colour_wanted
 from streams.settings import Settings, SettingsError
 
 T = TypeVar("T")
+_SOME: Final = click.FloatRange(min=0, min_open=True)
+_ONE_OR_MORE: Final = click.IntRange(min=1)
 
 # Where each command is, and what it does in a line; what is not here is below.
 COMMANDS: Final = {
@@ -156,7 +158,14 @@ def delivery() -> None:
 
 @main.command()
 @click.option("--once", envvar="ONCE", is_flag=True, help="stop afterwards; exit code 0 only if the sums agree")
-@click.option("--messages", envvar="MESSAGES", default=6000, show_default=True, help="alert messages of the storm")
+@click.option(
+    "--messages",
+    envvar="MESSAGES",
+    type=_ONE_OR_MORE,
+    default=6000,
+    show_default=True,
+    help="alert messages of the storm",
+)
 @click.option("--endpoints", envvar="ENDPOINTS", default="", help="endpoints.json of a running system")
 def demo(once: bool, messages: int, endpoints: str) -> None:  # noqa: FBT001 - click passes options so
     """Start the system, feed it a sample storm, and add up what became of it."""
@@ -166,13 +175,19 @@ def demo(once: bool, messages: int, endpoints: str) -> None:  # noqa: FBT001 - c
 
 
 @main.command()
-@click.option("--rate", envvar="RATE", default=1000.0, show_default=True, help="alerts a second")
-@click.option("--seconds", envvar="SECONDS", default=60.0, show_default=True, help="length of the run")
+@click.option("--rate", envvar="RATE", type=_SOME, default=1000.0, show_default=True, help="alerts a second")
+@click.option("--seconds", envvar="SECONDS", type=_SOME, default=60.0, show_default=True, help="length of the run")
 @click.option(
-    "--warmup", envvar="WARMUP", type=float, default=None, help="first seconds whose latencies do not count (5)"
+    "--warmup",
+    envvar="WARMUP",
+    type=click.FloatRange(min=0),
+    default=None,
+    help="first seconds whose latencies do not count (5)",
 )
 @click.option("--via", envvar="VIA", type=click.Choice(["amqp", "http", "both"]), default="amqp", show_default=True)
-@click.option("--batch", envvar="BATCH", default=1, show_default=True, help="alerts a message or request")
+@click.option(
+    "--batch", envvar="BATCH", type=_ONE_OR_MORE, default=1, show_default=True, help="alerts a message or request"
+)
 @click.option(
     "--shape",
     envvar="SHAPE",
@@ -195,14 +210,21 @@ def load(endpoints: str, report: str, **chosen: Any) -> None:  # noqa: ANN401 - 
     """Send alerts at a steady rate and account for every one of them, with latencies."""
     from loadtests.load import load_somewhere, plan_of  # noqa: PLC0415 - an extra that production does not install
 
-    plan = plan_of({name: value for name, value in chosen.items() if value is not None})
+    try:
+        plan = plan_of({name: value for name, value in chosen.items() if value is not None})
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     sys.exit(_interruptible(load_somewhere(plan, _settings(), named=endpoints or None, report=report)))
 
 
 @main.command()
-@click.option("--messages", envvar="MESSAGES", default=100_000, show_default=True, help="alerts of each drain")
-@click.option("--seconds", envvar="SECONDS", default=10.0, show_default=True, help="how long HTTP is posted to")
-@click.option("--batch", envvar="BATCH", default=64, show_default=True, help="alerts a request")
+@click.option(
+    "--messages", envvar="MESSAGES", type=_ONE_OR_MORE, default=100_000, show_default=True, help="alerts of each drain"
+)
+@click.option(
+    "--seconds", envvar="SECONDS", type=_SOME, default=10.0, show_default=True, help="how long HTTP is posted to"
+)
+@click.option("--batch", envvar="BATCH", type=_ONE_OR_MORE, default=64, show_default=True, help="alerts a request")
 @click.option("--report", envvar="REPORT", default="", help="write the figures to this file as JSON")
 def bench(report: str, **chosen: Any) -> None:  # noqa: ANN401 - the fields of a plan
     """Measure each stage alone and the whole, on a system of its own; Alertmanager too, where it is installed."""
