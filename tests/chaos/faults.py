@@ -21,10 +21,11 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from embedded.account import hand_over, server_account
 from embedded.errors import EmbeddedError
 from embedded.redis import Redis
-from embedded.roles import PREFIX
+from embedded.roles import RoleProcess
 from embedded.unit import Role, Unit
 from tests.chaos.disks import Disks
 from tests.chaos.system import ChaosStack, family, signal_to
+from tests.chaos.zombie import outlived, stopped
 
 _SERVICES: Final = (Role.RABBITMQ, Role.REDIS, Role.POSTGRES, Role.KAFKA)
 _ROLES: Final = (Role.WORKER, Role.GATEWAY, Role.BRIDGE, Role.DELIVERY)
@@ -70,37 +71,23 @@ def _kill(role: Role) -> Doing:
     return do
 
 
-def _stop(role: Role, seconds_of: Callable[[Scene], float]) -> Doing:
+def _stop(role: Role) -> Doing:
     async def do(scene: Scene) -> str:
-        unit, seconds = scene.one_of(role), seconds_of(scene)
+        unit, seconds = scene.one_of(role), scene.chance.uniform(2, 4)
         if unit.child is None:
             return f"{unit.name} did not run"
-        pids = family(unit.child.pid)
-        for pid in pids:
-            _send(pid, signal.SIGSTOP)
-        await asyncio.sleep(seconds)
-        for pid in reversed(pids):
-            _send(pid, signal.SIGCONT)
+        with stopped(unit):
+            await asyncio.sleep(seconds)
         return f"kill -STOP {unit.name}, -CONT after {seconds:.1f} s"
 
     return do
 
 
-def _shortly(scene: Scene) -> float:
-    return scene.chance.uniform(2, 4)
-
-
-def _past_the_session(scene: Scene) -> float:
-    """So long that another worker has taken over when it goes on."""
-    session = float(scene.stack.settings.get(f"{PREFIX}SESSION_TIMEOUT") or 6)
-    return scene.chance.uniform(2 * session + 1, 2 * session + 3)
-
-
-def _send(pid: int, number: signal.Signals) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return
+async def _zombie(scene: Scene) -> str:
+    unit = scene.one_of(Role.WORKER)
+    if not isinstance(unit, RoleProcess):
+        raise TypeError("a worker is no process of ours")
+    return await outlived(scene.stack, unit)
 
 
 def _restart(role: Role) -> Doing:
@@ -297,13 +284,13 @@ async def _run(*command: str) -> int:
 
 FAULTS: Final[dict[str, Doing]] = {
     **{f"kill-{role}": _kill(role) for role in (*_ROLES, *_SERVICES)},
-    **{f"stop-{role}": _stop(role, _shortly) for role in (*_ROLES, *_SERVICES)},
+    **{f"stop-{role}": _stop(role) for role in (*_ROLES, *_SERVICES)},
     **{f"restart-{role}": _restart(role) for role in (*_ROLES, *_SERVICES)},
     **{f"down-{role}": _down(role) for role in _SERVICES},
     **{f"cut-{role}": _cut(role) for role in _SERVICES},
     **{f"full-{role}": _fill(role) for role in _SERVICES},
     "down-brokers": _down(Role.KAFKA, Role.RABBITMQ),
-    "zombie-worker": _stop(Role.WORKER, _past_the_session),
+    "zombie-worker": _zombie,
     "rolling-workers": _rolling,
     "scale-workers": _scale,
     "flush-redis": _flush_redis,

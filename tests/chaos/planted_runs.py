@@ -32,7 +32,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 CASES: Final = {
     "ack_before_store": Case(faults="kill-bridge", breaks=("L1",)),
     "no_fencing": Case(
-        faults="zombie-worker", breaks=("L2",), workers=2, seconds=13, rate=600,
+        faults="zombie-worker", breaks=("L2",), workers=2, seconds=10,
         settings={"session_timeout": "2.5", "delivery_timeout": "2"},
     ),
     "no_revision_check": Case(faults="repeat-records", breaks=("L4", "L5", "L6"), limit=3),
