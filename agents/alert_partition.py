@@ -46,6 +46,8 @@ class AlertsPartition(Partition):
     dirty: dict[str, int] = field(default_factory=dict)
     untold: dict[int, list[str]] = field(default_factory=dict)
     """Offsets that a rebuilt partition replays -> the alerts whose rows have what came of them."""
+    past: dict[str, list[tuple[AlertState, Pulse]]] = field(default_factory=dict)
+    """Of a rebuilt partition: occurrences that ended, and were followed by others, within what it replays."""
     retell: set[str] = field(default_factory=set)
     """Alerts of an earlier life of the log, which may have been lost before the groups read what it told them."""
 
@@ -76,6 +78,15 @@ class AlertsPartition(Partition):
                 self.versions.add(routed_by)
         self.dirty = {identity: first for first, identity in sorted(dirty)}
         return self
+
+    def look_back(self, past: dict[str, list[tuple[AlertState, Pulse]]]) -> None:
+        """Know occurrences that are in no table any more, because others have followed them."""
+        self.past = past
+        for identity, over in past.items():
+            for _, pulse in over:
+                untold = self.untold.setdefault(pulse.offset, [])
+                if identity not in untold:
+                    untold.append(identity)
 
     def remember(self, key: str, at: datetime, ids: tuple[int, ...]) -> None:
         """Add one record's events to the memory."""

@@ -10,6 +10,7 @@ from agents import dedup_rows
 from agents.alert_overlay import FOREVER, AlertOverlay
 from agents.alert_partition import ALERT_TABLE, DROP, ROUTE, TELL, TIMEOUT, AlertsPartition, due_at, event_hash
 from agents.deadlines import StepDeadlines
+from agents.dedup_retelling import Retelling
 from agents.dedup_rows import Verdicts
 from agents.dedup_telling import Telling
 from agents.event_memory import StepMemory
@@ -75,9 +76,9 @@ class DedupWork:
         self._memory = StepMemory(partition, self.overlay, logic.recent_window, settings.recent_cap)
         self._config = logic.configs[partition.config_version]
         self._telling = Telling(partition, settings.partitions, self._config, strict=logic.strict)
+        self._retelling = Retelling(partition, self._alerts, self._telling)
         self._verdicts = Verdicts(logic.log_id, partition.view.partition, settings.verdict_event_ids)
         self._counts = dict.fromkeys(Verdict, 0)
-        self._retold: set[str] = set()
         self._rejected: list[Rejected] = []
         self.unhandled: list[Unhandled] = []
         self.due: list[tuple[int, Part]] = []
@@ -134,13 +135,11 @@ class DedupWork:
 
     def _event(self, offset: int, index: int, alert: Alert, batch: AlertBatch, accepted_at: datetime) -> None:
         if alert.identity in self.partition.retell:
-            self._tell_of_an_earlier_log(offset, -1 - index, alert.identity)
+            self._retelling.of_an_earlier_log((offset, -1 - index), alert.identity)
         known = self._alerts.pulse(alert.identity)
         stored = self._alerts.stored(alert.identity) if self.replaying else None
         if stored is not None and stored.offset >= offset:
-            if alert.firing:
-                self._tell_beginning(offset, index, alert.identity, accepted_at)
-            self._tell_again(offset, index, alert.identity, accepted_at)
+            self._retelling.event((offset, index), alert.identity, accepted_at, firing=alert.firing)
             return
         if alert.timeout and alert.firing:
             # The sender gave no end: the rules say how long that lasts.
@@ -209,43 +208,6 @@ class DedupWork:
             alerts.arm(identity, pulse)  # a later one is found when the earlier is due
         alerts.put(identity, pulse)
 
-    def _tell_again(self, offset: int, index: int, identity: str, accepted_at: datetime) -> None:
-        """A rebuilt row has this event already: only make sure that its groups know."""
-        pulse = self._alerts.pulse(identity)
-        if pulse is None or pulse.offset != offset:
-            return
-        state = self._alerts.state(identity)
-        before = msgspec.structs.replace(state, groups=state.left)
-        tell = Change.FIRED if pulse.firing else Change.RESOLVED
-        self._telling.tell(
-            (offset, index), identity, before, state, pulse, tell, accepted_at, by_timeout=pulse.by_timeout, again=True
-        )
-
-    def _tell_beginning(self, offset: int, index: int, identity: str, accepted_at: datetime) -> None:
-        """A rebuilt row is over already whose groups may not know that it began."""
-        pulse = self._alerts.pulse(identity)
-        if pulse is None or pulse.firing or pulse.offset <= offset or pulse.first_seen_at != accepted_at:
-            return
-        began = msgspec.structs.replace(pulse, firing=True, ends_at=None, revision=pulse.revision - 1)
-        state = self._alerts.state(identity)
-        self._telling.tell((offset, index), identity, None, state, began, Change.FIRED, accepted_at)
-
-    def _tell_untold(self, offset: int) -> None:
-        """The same for what a tick, or another configuration, did to rebuilt rows."""
-        if self.replaying:
-            for index, identity in enumerate(sorted(self.partition.untold.get(offset, ()))):
-                self._tell_again(offset, index, identity, self._now)
-
-    def _tell_of_an_earlier_log(self, offset: int, index: int, identity: str) -> None:
-        """Tell where an alert stands, as a log that is gone told it: groups pass over what they know."""
-        pulse = self._alerts.pulse(identity)
-        if pulse is None or identity in self._retold or identity not in self.partition.retell:
-            return
-        self._alerts.put(identity, msgspec.structs.replace(pulse, offset=offset))
-        heard_at = pulse.first_seen_at if pulse.firing else max(pulse.last_seen_at, pulse.ends_at or pulse.last_seen_at)
-        self._retold.add(identity)
-        self._tell_again(offset, index, identity, heard_at)
-
     def _reject(self, offset: int, item: Rejected, batch: AlertBatch, accepted_at: datetime) -> None:
         if item.replay_of:
             # Its refusal is counted, and has its verdict, already.
@@ -295,7 +257,8 @@ class DedupWork:
         for identity in self._waiting_routes:
             self._deadlines.push(self._now, ROUTE, identity)
         self._waiting_routes.clear()
-        self._tell_untold(offset)
+        if self.replaying:
+            self._retelling.untold(offset, self._now)
         self._memory.expire(self._now)
 
     def _fall_due(self, offset: int, index: int, what: str, identity: str, pulse: Pulse, tick: Tick) -> bool:
@@ -306,7 +269,7 @@ class DedupWork:
             self._alerts.drop(identity, pulse, self._now)
             return False
         elif what == TELL:
-            self._tell_of_an_earlier_log(offset, index, identity)
+            self._retelling.of_an_earlier_log((offset, index), identity)
         elif what == ROUTE:
             return self._route_anew(offset, index, identity, pulse)
         elif self.replaying:
@@ -359,7 +322,8 @@ class DedupWork:
     def _configure(self, offset: int, record: ConfigChanged) -> None:
         self._now = max(self._now, record.announced_at)
         if record.version <= self._config_version or self._is_left_out(offset, 0, record):
-            self._tell_untold(offset)
+            if self.replaying:
+                self._retelling.untold(offset, self._now)
             return
         try:
             self._config = self._telling.config = self.logic.configs[record.version]
@@ -463,7 +427,7 @@ class DedupWork:
         partition.watermark, partition.config_version = self._now, self._config_version
         if self._ticked:
             partition.tick_sent = False
-        partition.retell -= self._retold
+        partition.retell -= self._retelling.retold
         self._memory.commit()
         self._alerts.commit(replaying=self.replaying)
         self._deadlines.commit()

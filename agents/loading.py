@@ -21,9 +21,11 @@ from agents.alert_partition import (
     AlertsPartition,
     chunk_of,
     decode_pulse,
+    decode_state,
     event_hash,
 )
 from agents.group_partition import CAUSES, GROUPS, MEMBERS, RULES, SAY_AGAIN, UNSENT, InputsPartition
+from agents.rules.dedup import AlertState, Pulse
 from agents.work import Partition, Waiting
 from sinks import alert_rows, incident_rows, postgres, rule_rows
 from sinks.postgres import Connection, Progress
@@ -66,6 +68,7 @@ class Loader:
     offsets: Offsets
     prepare: Callable[[int], Awaitable[None]]
     waiting_for: Waiting
+    _past: dict[int, dict[str, list[tuple[AlertState, Pulse]]]] = field(default_factory=dict)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def load(self, assigned: AbstractSet[int]) -> dict[int, int]:
@@ -131,6 +134,8 @@ class Loader:
             config_version=view.mark.config_version,
             watermark=view.mark.watermark,
         )
+        if isinstance(partition, AlertsPartition):
+            partition.look_back(self._past.pop(number, {}))
         for version in sorted(partition.versions):
             await self.prepare(version)
         self.partitions[number] = partition
@@ -194,6 +199,7 @@ class Loader:
                 # What a step wrote whose sending on is not known to be done is told again, its end too.
                 if held or decode_pulse(pulse).offset > view.offset:
                     alerts[identity], pulses[identity] = state, pulse
+        self._past[view.partition] = await self._read_past(conn, view) if progress.applied >= 0 else {}
         if progress.applied < 0:
             await self._rebase(conn, pulses)
         since = now - timedelta(seconds=self.settings.recent_window)
@@ -206,6 +212,16 @@ class Loader:
                     known += [event_hash(identity, event) for event in event_ids]
         kept = _remembered(seen, self.settings.recent_cap)
         view.tables[RECENT].update(chunk_of(*at, events) for at, events in kept.items())
+
+    async def _read_past(self, conn: Connection, view: View) -> dict[str, list[tuple[AlertState, Pulse]]]:
+        """What ended in the steps that are replayed, and fired again there: groups may not have heard of it."""
+        past: dict[str, list[tuple[AlertState, Pulse]]] = {}
+        async for rows in alert_rows.ended_last(conn, view.partition):
+            for identity, state, pulse in rows:
+                ended, newest = decode_pulse(pulse), view.tables[PULSES].get(identity)
+                if ended.offset > view.offset and newest and decode_pulse(newest).occurrence > ended.occurrence:
+                    past.setdefault(identity, []).append((decode_state(state), ended))
+        return past
 
     async def _rebase(self, conn: Connection, pulses: dict[str, bytes]) -> None:
         """Nothing of this log is in a row yet: offsets in rows are an earlier log's, and must not hide this one's."""

@@ -73,6 +73,14 @@ WHERE partition = $1 AND (status = 'firing' OR last_seen_at > $2 OR committed_at
 ORDER BY identity, occurrence DESC
 """
 
+# The occurrences of a partition that ended in its last steps.
+_ENDED_LAST: Final = """
+SELECT identity, state, pulse FROM alerts
+WHERE partition = $1 AND status <> 'firing' AND committed_at > (
+    SELECT max(updated_at) FROM stream_progress WHERE topic = 'alerts' AND partition = $1) - interval '1 minute'
+ORDER BY identity, occurrence
+"""
+
 # Replaces table values of rows that nobody has written since they were read.
 _REBASE: Final = """
 UPDATE alerts AS mine SET pulse = new.pulse
@@ -211,6 +219,11 @@ def joined(event_ids: Sequence[str]) -> str:
 def rebuild(conn: Connection, partition: int, held_since: datetime) -> AsyncIterator[list["asyncpg.Record"]]:
     """(identity, state, pulse, held) of every alert that fires, was seen after `held_since`, or was written last."""
     return streamed(conn, _REBUILD, partition, held_since)
+
+
+def ended_last(conn: Connection, partition: int) -> AsyncIterator[list["asyncpg.Record"]]:
+    """(identity, state, pulse) of every occurrence that ended and was written last, each alert's in order."""
+    return streamed(conn, _ENDED_LAST, partition)
 
 
 async def rebase(conn: Connection, pulses: Sequence[tuple[str, int, bytes, bytes]]) -> None:

@@ -10,7 +10,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from agents import alert_partition
-from agents.alert_partition import HELD, PULSES, AlertsPartition
+from agents.alert_partition import HELD, PULSES, AlertsPartition, decode_pulse, decode_state
 from agents.rules import dedup as rule
 from agents.rules.dedup import Decided, Pulse
 from agents.work import Poison
@@ -435,6 +435,47 @@ def test_what_began_and_ended_in_a_step_that_was_not_sent_is_told_from_a_rebuild
     assert [msgspec.structs.replace(change, again=False) for change in told(owner)] == told(stage)
     [row] = groups.rows.incidents.values()
     assert row.status == "resolved"
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["one record", "a record each"])
+@pytest.mark.parametrize("fired_before", [True, False])
+@pytest.mark.parametrize("ends", [True, False])
+def test_every_occurrence_in_a_step_that_was_not_sent_is_told_from_a_rebuild(
+    together: bool, fired_before: bool, ends: bool
+) -> None:
+    words = [False] * fired_before + [True, False, True] + [False] * ends
+    items = [
+        alert(
+            "a", firing=firing, event_at=at(n), starts_at=at(n) if firing else None, ends_at=None if firing else at(n)
+        )
+        for n, firing in enumerate(words, 1)
+    ]
+    records = [batch(*items, seconds=9)] if together else [batch(one, seconds=n) for n, one in enumerate(items, 1)]
+    stage = Dedup()
+    earlier = stage.step(batch(alert("a"))) if fired_before else []
+    before = stage.view.offset
+    stage.step(*records)
+    owner = rebuilt(stage, before=before)
+    rows = [(key[0], row) for key, row in sorted(stage.rows.alerts.items())]
+    past = [(decode_state(state), decode_pulse(pulse)) for _, (state, pulse) in rows]
+    owner.partition.look_back({rows[0][0]: [one for one in past[:-1] if one[1].offset > before]})
+    owner.step(*records, replaying=True)
+    assert len(told(stage)) == len(words) + fired_before
+    first, second = Incidents(number=1), Incidents(number=1)
+    for groups, sent in ((first, stage.sent), (second, [*earlier, *owner.sent])):
+        for one in sent:
+            groups.step(codec.decode_inputs(one.value))
+    assert [line[2] for line in second.rows.timeline] == [line[2] for line in first.rows.timeline]
+    assert {m.occurrence for m in second.members.values()} == {m.occurrence for m in first.members.values()}
+
+
+def test_a_late_firing_after_an_end_in_one_record_begins_nothing_in_a_rebuild() -> None:
+    stage = Dedup()
+    words = batch(alert("a", firing=False, event_at=at(8)), alert("a", event_at=at(2)), seconds=9)
+    stage.step(words)
+    owner = rebuilt(stage, before=-1)
+    owner.step(words, replaying=True)
+    assert {change.change for change in told(owner)} == {Change.RESOLVED}
 
 
 def test_a_replay_leaves_safe_before_the_first_count_that_no_row_has() -> None:

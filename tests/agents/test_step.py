@@ -113,6 +113,38 @@ async def test_what_was_committed_and_not_sent_on_is_told_although_redis_is_lost
     assert await world.rows() == rows
 
 
+def _firing_and_ending(name: str) -> list[bytes]:
+    def said(number: int, *, firing: bool = True) -> Alert:
+        times = {"ends_at": None if firing else at(number), "starts_at": at(number) if firing else None}
+        return alert(f"{name}{number}", name, number, firing=firing, **times)
+
+    together = AlertBatch(accepted_at=at(5), items=(said(2, firing=False), said(3), said(4, firing=False), said(5)))
+    timed = alert(f"{name}8", name, 8, ends_at=at(9))
+    records = [
+        AlertBatch(accepted_at=at(1), items=(said(1),)), together, AlertBatch(accepted_at=at(7), items=(timed,)),
+        Tick(due_at=at(10)), AlertBatch(accepted_at=at(11), items=(said(11),)),
+    ]  # fmt: skip
+    return [codec.encode(record) for record in records]
+
+
+@pytest.mark.parametrize("bounds", [(1, 5), (1, 2, 5), (1, 2, 4, 5)])
+@pytest.mark.parametrize("dies", [2, 4, 5])
+async def test_every_occurrence_of_an_unsent_step_is_told_although_redis_is_lost(
+    world: World, bounds: tuple[int, ...], dies: int
+) -> None:
+    world.log = {number: _firing_and_ending(f"F{number}") for number in (0, 1)}
+
+    def changes() -> set[tuple[Any, ...]]:
+        return {(group, *said[1:5]) for group, *said in ((one[0], *one) for one in world.told())}
+
+    await run_through(world, bounds)
+    expected = changes()
+    assert len({(one[0], one[2]) for one in expected}) == 2 * 4
+    await world.wipe()
+    await run_through(world, bounds, [(dies, "after commit")], lost_redis=True)
+    assert changes() == expected
+
+
 @pytest.mark.parametrize("older", [False, True], ids=["emptied", "an old dump"])
 async def test_a_redis_that_forgets_between_two_steps_is_written_again_by_its_owner(world: World, older: bool) -> None:
     await run_through(world, BOUNDS)
