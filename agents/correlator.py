@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from agents.deadlines import Deadlines, StepDeadlines
+from agents.envelopes import cut
 from agents.rules import correlation
 from agents.rules.correlation import Adoption, Meeting
 from agents.rules.incident import GroupState
@@ -25,7 +26,8 @@ MEET: Final = "meet"
 """A deadline: something of a meeting can be forgotten."""
 MEETING: Final = "meeting:"
 """In the table `rules`, before the key of each meeting."""
-BATCH_LIMIT: Final = 512
+_SIGHTED: Final = 64
+"""Bytes of one alert that a sighting names."""
 
 _meeting = msgspec.msgpack.Decoder(Meeting)
 _Fired = dict[tuple[str, str], dict[tuple[str, datetime], None]]
@@ -181,8 +183,7 @@ class StepCorrelator:
         for one in self._sightings:
             seen.setdefault(keys.partition_of(one.key, partitions), []).append(one)
         for number, items in seen.items():
-            for start in range(0, len(items), BATCH_LIMIT):
-                part = tuple(items[start : start + BATCH_LIMIT])
+            for part in cut(items, _size):
                 record = Sighted(accepted_at=part[0].said_at, items=part)
                 yield Outgoing(topic, number, part[0].key.encode(), codec.encode(record))
         for key, meeting, adoption, now in self._adoptions:
@@ -197,6 +198,10 @@ class StepCorrelator:
                 self._partition.meetings[key] = meeting
             else:
                 self._partition.meetings.pop(key, None)
+
+
+def _size(one: Sighting) -> int:
+    return _SIGHTED * len(one.fired)
 
 
 def _own_severity(group: GroupState) -> Severity:

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Final
 
 from agents.alert_partition import AlertsPartition
+from agents.envelopes import cut
 from agents.rules.dedup import AlertState, GroupRef, Pulse
 from agents.sources import Sources
 from agents.work import Outgoing
@@ -14,7 +14,9 @@ from streams.rules_config import RulesConfig
 from streams.rules_inhibit import InhibitRule
 from streams.trace_context import of_items
 
-BATCH_LIMIT: Final = 512
+
+def _size(change: MemberChange) -> int:
+    return len(change.body)
 
 
 class Telling:
@@ -116,8 +118,7 @@ class Telling:
         """What the groups hear, and what mutes them before that."""
         yield from self._sources.outgoing(topic, self._partitions, now)
         for number, changes in self._told.items():
-            for start in range(0, len(changes), BATCH_LIMIT):
-                part = tuple(changes[start : start + BATCH_LIMIT])
+            for part in cut(changes, _size):
                 batch = InputBatch(log_id=log_id, accepted_at=now, items=part, traced=self._traced(part))
                 yield Outgoing(topic, number, part[0].group.encode(), codec.encode(batch))
 

@@ -469,6 +469,16 @@ def test_every_occurrence_in_a_step_that_was_not_sent_is_told_from_a_rebuild(
     assert {m.occurrence for m in second.members.values()} == {m.occurrence for m in first.members.values()}
 
 
+def test_however_large_alerts_are_no_record_is_larger_than_its_topic_takes() -> None:
+    large = [alert("a", service="api", key=f"k{n}", summary="x" * 100_000) for n in range(40)]
+    many = [alert("a", service="db", key=f"m{n}") for n in range(600)]
+    stage = Dedup(partitions=1)
+    sent = stage.step(batch(*large), batch(*many))
+    assert max(len(one.value) for one in sent) < 1 << 20
+    sizes = [len(record.items) for one in sent if isinstance(record := _inputs(one.value), InputBatch)]
+    assert (sum(sizes), max(sizes)) == (640, 512)
+
+
 def test_a_late_firing_after_an_end_in_one_record_begins_nothing_in_a_rebuild() -> None:
     stage = Dedup()
     words = batch(alert("a", firing=False, event_at=at(8)), alert("a", event_at=at(2)), seconds=9)
