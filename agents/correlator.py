@@ -15,7 +15,7 @@ from agents.deadlines import Deadlines, StepDeadlines
 from agents.envelopes import cut
 from agents.rules import correlation
 from agents.rules.correlation import Adoption, Meeting
-from agents.rules.incident import GroupState
+from agents.rules.group_state import GroupState
 from agents.work import Outgoing
 from sinks.rule_rows import RuleRow
 from streams import codec, keys

@@ -10,8 +10,9 @@ from agents import notices
 from agents.flushes import Decision
 from agents.rules import escalation, grouping, notify_log
 from agents.rules.escalation import Advanced, Standing
+from agents.rules.group_state import GroupState, Member
 from agents.rules.grouping import integration_key
-from agents.rules.incident import Event, GroupState, Member
+from agents.rules.incident import Event
 from sinks import task_rows
 from streams.records import IncidentStatus
 from streams.rules_config import Receiver, RulesConfig

@@ -8,8 +8,9 @@ import msgspec
 
 from agents import notices
 from agents.rules import grouping
+from agents.rules.group_state import GroupState, Member
 from agents.rules.grouping import Flush, integration_key
-from agents.rules.incident import Event, GroupState, Member
+from agents.rules.incident import Event
 from agents.suppression import Suppression
 from sinks import task_rows
 from streams.records import IncidentStatus

@@ -8,7 +8,7 @@ import msgspec
 from agents import group_rows
 from agents.deadlines import StepDeadlines
 from agents.group_partition import GROUPS, MEMBERS, InputsPartition, arm, decode_group, decode_member
-from agents.rules.incident import GroupState, Member
+from agents.rules.group_state import GroupState, Member
 from sinks.incident_rows import GroupRow, IncidentRow, LinkRow
 from streams import codec
 from streams.records import MemberChange

@@ -9,7 +9,7 @@ import msgspec
 
 from agents.correlator import Correlator
 from agents.deadlines import Deadlines, StepDeadlines
-from agents.rules.incident import GroupState, Member
+from agents.rules.group_state import GroupState, Member
 from agents.suppression import Suppressor
 from agents.work import Partition
 from streams.records import Silence

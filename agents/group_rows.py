@@ -1,7 +1,7 @@
 """Groups and members as the rows that Postgres keeps of them. Pure."""
 
+from agents.rules.group_state import GroupState, Member
 from agents.rules.handling import Handling
-from agents.rules.incident import GroupState, Member
 from sinks.incident_rows import GroupRow, IncidentRow, LinkRow
 from streams import codec
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-from agents.rules.incident import Event, GroupState
+from agents.rules.group_state import GroupState
+from agents.rules.incident import Event
 from sinks.incident_rows import DecisionRow, TimelineRow
 from streams import codec, metrics
 from streams.records import Severity

@@ -10,7 +10,8 @@ from agents import escalations, flushes, reminders
 from agents.group_overlay import GroupOverlay
 from agents.group_story import GroupStory
 from agents.rules import grouping, times
-from agents.rules.incident import Event, GroupState, Member
+from agents.rules.group_state import GroupState, Member
+from agents.rules.incident import Event
 from agents.step_traces import Told
 from agents.suppression import StepSuppressor, Suppression
 from sinks import task_rows

@@ -11,7 +11,7 @@ from agents.group_partition import SAY_AGAIN, UNSENT
 from agents.group_story import GroupStory
 from agents.rules import actions, by_hand, relations
 from agents.rules.actions import Acted
-from agents.rules.incident import GroupState
+from agents.rules.group_state import GroupState
 from agents.unhandled import storable
 from agents.work import Outgoing
 from sinks.action_rows import ActionRow, Redaction

@@ -28,7 +28,7 @@ from agents.group_story import GroupStory
 from agents.group_telling import GroupTelling
 from agents.incident_actions import StepActions
 from agents.rules import grouping, incident
-from agents.rules.incident import GroupState, Member
+from agents.rules.group_state import GroupState, Member
 from agents.suppression import StepSuppressor
 from agents.unhandled import AGAIN, Unhandled, dead_rows, place, rejected, unhandled
 from agents.work import Outgoing, Part, Poison, Poisoned

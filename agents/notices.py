@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
+from agents.rules.group_state import GroupState, Member
 from agents.rules.grouping import Notice
-from agents.rules.incident import GroupState, Member
 from sinks import task_rows
 from streams import codec, keys
 from streams.intake_alertmanager import SOURCE as ALERTMANAGER

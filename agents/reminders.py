@@ -8,8 +8,9 @@ import msgspec
 
 from agents import notices
 from agents.flushes import Decision
+from agents.rules.group_state import GroupState, Member
 from agents.rules.grouping import Notice, integration_key
-from agents.rules.incident import Event, GroupState, Member
+from agents.rules.incident import Event
 from agents.rules.notify_log import Reason
 from sinks import task_rows
 from streams.records import Silence

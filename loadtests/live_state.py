@@ -10,7 +10,7 @@ import asyncpg
 
 from agents.rules import dedup
 from agents.rules.dedup import AlertState, GroupRef
-from agents.rules.incident import GroupState, Member
+from agents.rules.group_state import GroupState, Member
 from sinks import postgres
 from streams import codec, keys
 from streams.records import Alert, AlertBody, IncidentStatus, Kind, Severity

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from agents.rules import escalation
-from agents.rules.incident import GroupState
+from agents.rules.group_state import GroupState
 from sinks.incident_reads import group_state_of
 from streams.rules_config import RulesConfig
 

@@ -10,7 +10,7 @@ from agents.rules import escalation
 from agents.rules import silence as rules
 from agents.rules.dedup import Pulse
 from agents.rules.escalation import Escalation
-from agents.rules.incident import GroupState
+from agents.rules.group_state import GroupState
 from sinks.story_reads import Material, StoryAlert
 from streams.records import Silence
 from streams.rules_config import RulesConfig

@@ -11,8 +11,9 @@ import msgspec
 
 from agents.rules import life, relations
 from agents.rules.changed import Changed, RefusedError, event, with_handling
+from agents.rules.group_state import GroupState
 from agents.rules.handling import REMEMBERED
-from agents.rules.incident import TITLE_LENGTH, Event, GroupState, moved_to, reopened, worst_of
+from agents.rules.incident import TITLE_LENGTH, Event, moved_to, reopened, worst_of
 from streams.records import Action, ActionName, Kind, Link, Severity
 
 AUTOMATIC: Final = "auto"

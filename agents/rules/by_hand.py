@@ -5,8 +5,9 @@ from typing import Final
 
 import msgspec
 
+from agents.rules.group_state import GroupState, Member
 from agents.rules.handling import Handling
-from agents.rules.incident import TITLE_LENGTH, Event, GroupState, Member
+from agents.rules.incident import TITLE_LENGTH, Event
 from streams.keys import fingerprint, group_of, hashed, identity_of_key
 from streams.records import Action, AlertBody, IncidentStatus, Kind, Severity
 

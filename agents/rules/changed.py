@@ -2,7 +2,8 @@
 
 import msgspec
 
-from agents.rules.incident import Event, GroupState
+from agents.rules.group_state import GroupState
+from agents.rules.incident import Event
 from streams.records import Action
 
 Changed = tuple[GroupState, list[Event]]

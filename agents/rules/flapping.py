@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
-from agents.rules.incident import Member
+from agents.rules.group_state import Member
 
 QUIET: Final = 2
 """Refirings of an episode from which on not every change is told."""

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from agents.rules import flapping
-from agents.rules.incident import GroupState, Member, told_as
+from agents.rules.group_state import GroupState, Member, told_as
 from agents.rules.notify_log import (
     Pending,
     Reason,

@@ -15,8 +15,9 @@ import msgspec
 
 from agents.rules import life
 from agents.rules.changed import Changed, RefusedError, event, with_handling
+from agents.rules.group_state import GroupState
 from agents.rules.handling import Child
-from agents.rules.incident import Event, GroupState, fires, moved_to, reopened, worst_of
+from agents.rules.incident import Event, fires, moved_to, reopened, worst_of
 from agents.rules.life import Happening
 from streams.keys import derived_id
 from streams.records import Action, ActionArgs, ActionName, IncidentStatus

@@ -16,7 +16,7 @@ from agents.group_partition import GROUPS, MEMBERS, InputsPartition
 from agents.incidents import IncidentsLogic
 from agents.incidents_work import IncidentsWork
 from agents.rules.dedup import Pulse
-from agents.rules.incident import GroupState, Member
+from agents.rules.group_state import GroupState, Member
 from agents.work import Outgoing, Poisoned
 from sinks.alert_rows import VerdictRow
 from sinks.incident_rows import DecisionRow, IncidentRow, LinkRow, TimelineRow

@@ -9,7 +9,7 @@ import pytest
 
 from agents.group_partition import GROUPS, MEMBERS, InputsPartition
 from agents.incidents_work import IncidentsWork
-from agents.rules.incident import GroupState
+from agents.rules.group_state import GroupState
 from sinks.action_rows import ActionRow
 from streams import codec
 from streams.records import Action, ActionArgs, ActionName, InputsRecord, Outcome

@@ -24,7 +24,7 @@ from agents.letter_text import body_text
 from agents.poison import TRIES, is_poison
 from agents.replay import Replayer
 from agents.rules import correlation, grouping
-from agents.rules.incident import GroupState
+from agents.rules.group_state import GroupState
 from agents.rules.inhibition import Inhibitors
 from agents.rules.silence import Silences
 from agents.step import AbandonedError, GapError

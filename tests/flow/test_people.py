@@ -8,7 +8,7 @@ import httpx
 import msgspec
 import pytest
 
-from agents.rules.incident import GroupState
+from agents.rules.group_state import GroupState
 from tests.flow.world import System, alert, until
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from agents.rules.group_state import GroupState, Member, told_as
 from agents.rules.grouping import SWEEP, Flush, after_outcome, first_flush_at, flush, heard, joined, pending, reloaded
-from agents.rules.incident import GroupState, Member, told_as
 from agents.rules.notify_log import Reason, Told
 from streams.records import IncidentStatus, Kind, Severity
 from streams.rules_config import load

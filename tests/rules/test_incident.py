@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from agents.rules.incident import Applied, Event, GroupState, Member, apply
+from agents.rules.group_state import GroupState, Member
+from agents.rules.incident import Applied, Event, apply
 from agents.rules.notify_log import Told
 from streams.records import AlertBody, Change, IncidentStatus, Kind, MemberChange, Severity
 

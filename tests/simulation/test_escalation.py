@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import pytest
 
-from agents.rules.incident import GroupState
+from agents.rules.group_state import GroupState
 from sinks.task_rows import Task
 from streams import keys
 from streams.records import Action, ActionArgs, ActionName

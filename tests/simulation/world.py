@@ -16,7 +16,7 @@ from agents.alert_partition import AlertsPartition
 from agents.group_partition import InputsPartition
 from agents.incidents_work import IncidentsWork
 from agents.rules.dedup import AlertState
-from agents.rules.incident import GroupState
+from agents.rules.group_state import GroupState
 from agents.work import Outgoing, Partition
 from sinks.message import read_notice, webhook_body
 from sinks.task_rows import Notice, Task

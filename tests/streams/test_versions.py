@@ -9,7 +9,7 @@ from agents.alert_partition import ALERT_TABLE, PULSES, RECENT, RecentChunk
 from agents.group_partition import GROUPS, MEMBERS
 from agents.loading import VERSIONS
 from agents.rules.dedup import AlertState, Pulse
-from agents.rules.incident import GroupState, Member
+from agents.rules.group_state import GroupState, Member
 from streams.codec import UnknownVersionError, encode, refuse_versions, version_of
 from streams.tables import FIELDS, TABLES_OF
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from agents.rules.escalation import Escalation, Later, Phase
-from agents.rules.incident import GroupState
+from agents.rules.group_state import GroupState
 from sinks import config_rows
 from streams import codec, keys
 from streams.records import IncidentStatus, Kind, Severity

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from agents.__main__ import main
 from agents.api_client import address_of
-from agents.rules.incident import GroupState
+from agents.rules.group_state import GroupState
 from agents.rules.notify_log import Pending, Told
 from sinks import config_rows
 from streams import codec, keys

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from agents.rules.escalation import Phase
-from agents.rules.incident import GroupState
+from agents.rules.group_state import GroupState
 from agents.rules.life import SNOOZED, State, state_of
 from agents.rules.notify_log import Reason
 from sinks.incident_rows import TimelineRow

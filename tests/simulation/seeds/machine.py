@@ -12,7 +12,7 @@ import msgspec
 
 from agents.alert_partition import PULSES, decode_pulse
 from agents.group_partition import GROUPS, MEMBERS, decode_group, decode_member
-from agents.rules.incident import GroupState
+from agents.rules.group_state import GroupState
 from agents.timers import Clock
 from agents.work import Outgoing
 from sinks.task_rows import Task
