@@ -20,7 +20,7 @@ from streams.producer import EventProducer, KafkaUnavailableError, OverloadedErr
 from streams.records import Alert, AlertBatch, Rejected
 from streams.settings import Settings
 from streams.topic_admin import ensure_topics
-from streams.topics import ALERTS, topic_name
+from streams.topics import ALERTS, INPUTS, topic_name
 from tests.conftest import Broker
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -101,6 +101,16 @@ async def test_confirmed_items_are_on_their_partitions_in_order(at_kafka: Settin
         got = [item.event_id for where, one in found if where == partition for item in one.items]
         assert [event_id for event_id in got if event_id != "bad"] == sent
     assert started.held_bytes == 0
+
+
+async def test_a_record_for_another_topic_goes_there_and_its_place_is_known(
+    at_kafka: Settings, started: EventProducer
+) -> None:
+    topic = topic_name(at_kafka.app_prefix, INPUTS)
+    assert [await started.send_on(topic, 1, b"key", b"value", within=10) for _ in range(2)] == [0, 1]
+    await started.stop()
+    with pytest.raises(KafkaUnavailableError):
+        await started.send_on(topic, 1, b"key", b"value", within=10)
 
 
 async def test_what_gathers_while_one_is_sent_goes_together(at_kafka: Settings, started: EventProducer) -> None:
