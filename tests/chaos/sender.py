@@ -36,6 +36,8 @@ _CONFIRM_S: Final = 15.0
 _SEND_S: Final = 5.0
 _HTTP_THREADS: Final = 4
 _HTTP_S: Final = 6.0
+_UNUSED_S: Final = 30.0
+"""A connection that nobody used for so long is made anew: the gateway may be closing it (after 75 s) meanwhile."""
 _GIVE_UP_S: Final = 90.0
 _BACKLOG: Final = 50_000
 _AGAIN: Final = 0.5
@@ -252,11 +254,15 @@ class Sender:
     def _http(self) -> None:
         parts = urlsplit(self.plan.http)
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_HTTP_S)
+        used = time.monotonic()
         while (letter := self.over_http.get()) is not None:
+            if time.monotonic() - used > _UNUSED_S:
+                connection.close()
             outcome = self._posted(connection, letter)
             self.ledger.told(letter.event.event_id, letter.first_us, outcome)
             if letter.telling is not None and outcome is Outcome.CONFIRMED:
                 letter.telling.confirmed(time.monotonic() - self.began)
+            used = time.monotonic()
             with self.answering:
                 self.in_http -= 1
         connection.close()
