@@ -27,6 +27,9 @@ log.file = false
 # One machine runs everything: the queue stays on disk and its write-ahead log small.
 vm_memory_high_watermark.absolute = 1GiB
 raft.wal_max_size_bytes = 67108864
+# Room for that log and its segments: publishers are blocked while the queue still has somewhere to write, for one
+# that has met a full disk stays dead.
+disk_free_limit.absolute = 256MiB
 """
 
 

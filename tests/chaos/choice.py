@@ -10,9 +10,10 @@ from typing import Final
 from embedded.unit import Role
 from tests.chaos.faults import FAULTS
 
-_ON_DISKS: Final = tuple(f"full-{role}" for role in (Role.RABBITMQ, Role.REDIS, Role.POSTGRES, Role.KAFKA))
-# On a full disk a lone Kafka node loses the list of its topics: what follows is a lost log, which no run outlives.
-_ONLY_BY_NAME: Final = frozenset({"full-kafka"})
+_ON_DISKS: Final = tuple(name for name in FAULTS if name.startswith(("full-", "brimful-")))
+# On a full disk a lone Kafka node loses the list of its topics, and RabbitMQ 3.10 its quorum queue for good: what
+# follows is a lost log, or what was confirmed and is lost, which no run outlives.
+_ONLY_BY_NAME: Final = frozenset({"full-kafka", "brimful-rabbitmq"})
 _ALONE: Final = frozenset({"zombie-worker"})
 
 
@@ -45,6 +46,11 @@ def _is_meant(name: str, wanted: Sequence[str]) -> bool:
     if name in _ONLY_BY_NAME:
         return name in wanted
     return not wanted or name in wanted or any(name.startswith(f"{word}-") for word in wanted)
+
+
+def disks_of(names: Sequence[str]) -> list[Role]:
+    """The services that need a disk of their own for these faults."""
+    return sorted({Role(name.rpartition("-")[2]) for name in names if name in _ON_DISKS})
 
 
 def can_cut() -> bool:

@@ -44,11 +44,11 @@ class Disks:
             self._places.clear()
 
     @asynccontextmanager
-    async def full(self, role: Role) -> AsyncIterator[None]:
-        """Inside it the role's disk has not one byte left."""
+    async def full(self, role: Role, spare: int = 0) -> AsyncIterator[None]:
+        """Inside it the role's disk has not one byte left, or `spare` of them."""
         ballast = self._places[role] / _BALLAST
         try:
-            _fill(ballast)
+            _fill(ballast, spare)
             yield
         finally:
             ballast.unlink(missing_ok=True)
@@ -65,15 +65,21 @@ def _mount(image: Path, place: Path) -> bool:
     return all(subprocess.run(step, check=False, capture_output=True).returncode == 0 for step in steps)
 
 
-def _fill(ballast: Path) -> None:
-    free = os.statvfs(ballast.parent)
-    left = free.f_bavail * free.f_frsize
+def _fill(ballast: Path, spare: int) -> None:
     descriptor = os.open(ballast, os.O_WRONLY | os.O_CREAT, 0o600)
     try:
-        while left > 4096:
+        step = _free(descriptor) - spare
+        while step > 4096:
             try:
-                os.posix_fallocate(descriptor, os.fstat(descriptor).st_size, left)
+                os.posix_fallocate(descriptor, os.fstat(descriptor).st_size, step)
             except OSError:
-                left //= 2
+                step //= 2
+            step = min(step, _free(descriptor) - spare)
     finally:
         os.close(descriptor)
+
+
+def _free(descriptor: int) -> int:
+    """Bytes that the disk of a file has left."""
+    disk = os.fstatvfs(descriptor)
+    return disk.f_bavail * disk.f_frsize

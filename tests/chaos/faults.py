@@ -9,8 +9,10 @@ import os
 import random
 import shutil
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import asyncpg
@@ -31,6 +33,9 @@ _SERVICES: Final = (Role.RABBITMQ, Role.REDIS, Role.POSTGRES, Role.KAFKA)
 _ROLES: Final = (Role.WORKER, Role.GATEWAY, Role.BRIDGE, Role.DELIVERY)
 _REPEATED: Final = 0.5
 _NEWEST: Final = 60
+_SPARE: Final = 128 << 20
+"""Bytes left on a disk that is nearly full: half of what RabbitMQ wants."""
+_ALARM_S: Final = 60.0
 _GARBAGE: Final = (b"\xc1 no record", b"", None)
 
 
@@ -208,6 +213,31 @@ def _fill(role: Role) -> Doing:
     return do
 
 
+async def _alarm_rabbitmq(scene: Scene) -> str:
+    """A RabbitMQ with a limit blocks publishers while it still has room for what it holds."""
+    log = scene.one_of(Role.RABBITMQ).log
+    async with scene.disks.full(Role.RABBITMQ, spare=_SPARE):
+        after = await _until_alarm(log, raised=True)
+        await asyncio.sleep(scene.down)
+    await _until_alarm(log, raised=False)
+    return f"the disk of rabbitmq nearly full: publishers blocked after {after:.1f} s, for {scene.down:.0f} s"
+
+
+async def _until_alarm(log: Path, *, raised: bool) -> float:
+    """Seconds until RabbitMQ says so of its disk: it looks every ten."""
+    began = time.monotonic()
+    while _has_alarm(log) is not raised:
+        if time.monotonic() - began > _ALARM_S:
+            raise EmbeddedError(f"RabbitMQ says nothing of its disk: {log}")
+        await asyncio.sleep(0.2)
+    return time.monotonic() - began
+
+
+def _has_alarm(log: Path) -> bool:
+    said = log.read_text(encoding="utf-8", errors="replace")
+    return said.count("disk resource limit alarm set on node") > said.count("disk resource limit alarm cleared on node")
+
+
 async def _failing_fsync(scene: Scene) -> str:
     unit = scene.one_of(Role.POSTGRES)
     if unit.child is None:
@@ -288,7 +318,9 @@ FAULTS: Final[dict[str, Doing]] = {
     **{f"restart-{role}": _restart(role) for role in (*_ROLES, *_SERVICES)},
     **{f"down-{role}": _down(role) for role in _SERVICES},
     **{f"cut-{role}": _cut(role) for role in _SERVICES},
-    **{f"full-{role}": _fill(role) for role in _SERVICES},
+    **{f"full-{role}": _fill(role) for role in (Role.REDIS, Role.POSTGRES, Role.KAFKA)},
+    "full-rabbitmq": _alarm_rabbitmq,
+    "brimful-rabbitmq": _fill(Role.RABBITMQ),
     "down-brokers": _down(Role.KAFKA, Role.RABBITMQ),
     "zombie-worker": _zombie,
     "rolling-workers": _rolling,

@@ -21,7 +21,7 @@ from embedded.unit import Role
 from loadtests.ledger import verify_when_flushed
 from loadtests.ledger_file import Entry, Outcome
 from tests.chaos import laws, stories, tables
-from tests.chaos.choice import chosen, drawn
+from tests.chaos.choice import chosen, disks_of, drawn
 from tests.chaos.disks import Disks
 from tests.chaos.faults import FAULTS, Hurt, Scene
 from tests.chaos.figures import Backlog, Gap, Memory, answers_of, backlogs_of, gaps_of
@@ -129,12 +129,11 @@ class Run:
         data = self.folder / "data"
         data.mkdir(mode=0o755)
         names, _ = chosen(self.plan.faults, workers=1, durable_log=True, disks=True)
-        full = [Role(name.removeprefix("full-")) for name in names if name.startswith("full-")]
         stack = ChaosStack(
             data, dict(overrides), workers=self.plan.workers, kafka=self.plan.kafka,
             say=lambda text, *_: self._log(text), plant=self.plan.plant,
         )  # fmt: skip
-        with self.disks.mounted(data, full):
+        with self.disks.mounted(data, disks_of(names)):
             async with self._receiver(port) as receiver, stack:
                 await stack.informed()
                 return await self._live(stack, receiver)

@@ -9,9 +9,10 @@ import asyncpg
 import msgspec
 import pytest
 
+from embedded.unit import Role
 from loadtests.ledger_file import Outcome
 from tests.chaos import laws, tables
-from tests.chaos.choice import chosen
+from tests.chaos.choice import chosen, disks_of
 from tests.chaos.faults import FAULTS, Hurt
 from tests.chaos.figures import Answer
 from tests.chaos.laws import Finding, Task
@@ -253,6 +254,11 @@ def test_faults_are_chosen_by_name_or_family() -> None:
     family, _ = chosen("kill", workers=1, durable_log=True, disks=False)
     assert len(family) == len([name for name in FAULTS if name.startswith("kill-")])
     assert chosen("kill-kafka zombie full", workers=1, durable_log=False, disks=False)[0] == []
+    everything, _ = chosen("", workers=2, durable_log=True, disks=True)
+    assert "full-rabbitmq" in everything
+    assert not {"full-kafka", "brimful-rabbitmq"} & set(everything)
+    brimful, _ = chosen("brimful-rabbitmq", workers=2, durable_log=True, disks=True)
+    assert (brimful, disks_of(brimful)) == (["brimful-rabbitmq"], [Role.RABBITMQ])
     with pytest.raises(ValueError, match="no fault or family"):
         chosen("earthquake", workers=1, durable_log=True, disks=True)
 
