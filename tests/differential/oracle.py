@@ -56,7 +56,7 @@ async def alertmanager(folder: Path, *more: str) -> AsyncIterator[str]:
 
 
 async def _ready(url: str, process: asyncio.subprocess.Process) -> None:
-    async with httpx.AsyncClient(trust_env=False, base_url=url) as client, asyncio.timeout(20):
+    async with httpx.AsyncClient(trust_env=False, base_url=url) as client, asyncio.timeout(60):
         while True:
             if process.returncode is not None:
                 raise RuntimeError("Alertmanager ended while it started; see its log")
