@@ -108,7 +108,7 @@ async def sent_more(stack: Stack, name: str) -> None:
          "labels": {"alertname": "Later", "service": f"{name}-{n % 5}", "instance": str(n)}}
         for n in range(AFTER) for status in ("firing", "resolved")
     ]  # fmt: skip
-    async with httpx.AsyncClient(base_url=stack.endpoints["http"], trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=stack.endpoints["http"], trust_env=False, timeout=60) as client:
         assert (await client.post("/api/v1/alerts", json=alerts)).status_code == 202
 
 

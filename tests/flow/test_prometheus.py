@@ -49,7 +49,7 @@ async def watching(program: str, folder: Path) -> AsyncIterator[asyncio.subproce
             stderr=log,
         )
         try:
-            async with httpx.AsyncClient(trust_env=False, base_url=f"http://{address}") as client:
+            async with httpx.AsyncClient(trust_env=False, base_url=f"http://{address}", timeout=60) as client:
 
                 async def ready() -> bool:
                     try:

@@ -228,7 +228,7 @@ async def running(
     stack = Stack(
         folder / "data", overrides, workers=workers, kafka=kafka, roles=ROLES, say=lambda text, *_: said.append(text)
     )
-    async with httpx.AsyncClient(trust_env=False, timeout=15) as http, stack:
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as http, stack:
         if stack.endpoints["amqp"] is None:
             pytest.skip("rabbitmq-server is not installed (apt-get install rabbitmq-server)")
         system = System(stack=stack, desk=desk, http=http, said=said)

@@ -56,4 +56,4 @@ def settings(postgres_url: str) -> Settings:
 async def client(settings: Settings, conn: object) -> AsyncIterator[httpx.AsyncClient]:
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(serving(settings))
-        yield await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=10))
+        yield await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=60))

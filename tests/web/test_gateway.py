@@ -78,7 +78,7 @@ async def test_who_calls_an_open_gateway_by_a_name_that_is_not_its_own_is_refuse
 
     async with (
         serving(replace(settings, external_url="https://incidents.example.org/x")) as url,
-        httpx.AsyncClient(base_url=url, timeout=10) as client,
+        httpx.AsyncClient(base_url=url, timeout=60) as client,
     ):
         for host in (
             "evil.example",
@@ -120,7 +120,7 @@ async def test_sigterm_ends_it_at_once_even_with_listeners(settings: Settings, c
         )
     url = f"http://127.0.0.1:{settings.http_port}"
     try:
-        async with httpx.AsyncClient(base_url=url, timeout=10) as client:
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
 
             async def answers() -> bool:
                 try:

@@ -52,7 +52,7 @@ def write(rules: Path, text: str) -> None:
 async def client(settings: Settings, conn: "Conn", rules: Path) -> AsyncIterator[httpx.AsyncClient]:
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(serving(dataclasses.replace(settings, config=str(rules))))
-        yield await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=10))
+        yield await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=60))
 
 
 async def stored(conn: "Conn", *, after: int = 0) -> config_rows.StoredConfig:
@@ -138,7 +138,7 @@ async def test_a_hangup_reads_the_file_anew(client: httpx.AsyncClient, conn: "Co
 
 
 async def test_without_a_file_there_is_nothing_to_reload(settings: Settings, conn: "Conn") -> None:
-    async with serving(settings) as url, httpx.AsyncClient(base_url=url, timeout=10) as client:
+    async with serving(settings) as url, httpx.AsyncClient(base_url=url, timeout=60) as client:
         answer = await client.post("/-/reload")
         assert (answer.status_code, "names no file" in answer.json()["detail"]) == (400, True)
 

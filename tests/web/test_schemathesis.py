@@ -62,7 +62,7 @@ async def test_nothing_that_is_asked_is_answered_otherwise_than_described(
     url: str, conn: "Conn", tmp_path: Path
 ) -> None:
     token = await add_token(conn, "root", "admin")
-    async with httpx.AsyncClient(base_url=url, headers=bearer(token)) as client:
+    async with httpx.AsyncClient(base_url=url, headers=bearer(token), timeout=60) as client:
         document = (await client.get("/openapi.json")).content
     await asyncio.to_thread((tmp_path / "openapi.json").write_bytes, document)
     for examples, *said in ((3, f"--header=Authorization: Bearer {token}"), (1,)):
