@@ -9,7 +9,7 @@ from pathlib import Path
 import redis.asyncio
 
 from embedded.account import Account, in_reach, write_owned
-from embedded.errors import EmbeddedError
+from embedded.errors import EmbeddedError, EndedEarlyError
 from embedded.ports import free_port
 from embedded.process import Command
 from embedded.unit import Role, Server
@@ -25,6 +25,7 @@ appendonly yes
 appendfsync everysec
 maxmemory-policy noeviction
 """
+_UNREADABLE = "reading the append only file"
 
 
 class Redis(Server):
@@ -54,6 +55,21 @@ class Redis(Server):
         """Throw the data away; only while it is stopped."""
         for entry in self.home.iterdir():
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+    async def start_again(self) -> None:
+        """Start. A log of its own that it cannot read, as a full disk may leave it, is thrown away first.
+
+        Workers see that Redis has lost what it held, and make it again from Postgres.
+        """
+        try:
+            await super().start_again()
+        except EndedEarlyError as error:
+            if _UNREADABLE not in str(error):
+                raise
+            self.forget()
+            with self.log.open("a", encoding="utf-8") as log:
+                log.write("redis: the append only file could not be read and was thrown away\n")
+            await super().start_again()
 
     async def prepare(self) -> None:
         text = _CONFIG.format(port=self._port, password=self._password)

@@ -1,8 +1,10 @@
 import json
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
+import redis.asyncio
 
 from embedded.account import Account, can_enter, hand_over, in_reach, server_account
 from embedded.console import without_password
@@ -10,6 +12,7 @@ from embedded.errors import StartError
 from embedded.keeper import restart_wait
 from embedded.ports import free_port
 from embedded.process import Child, Command, describe_exit, run_once
+from embedded.redis import Redis
 from embedded.roles import role_environ
 from embedded.services import _passwords
 from tests.embedded.conftest import wait_for_ends
@@ -115,3 +118,28 @@ def test_a_folder_is_handed_over_without_following_links(tmp_path: Path) -> None
     hand_over(home, account)
     assert (home / "deep").stat().st_uid == account.uid
     assert outside.stat().st_uid == 0
+
+
+@pytest.mark.asyncio
+async def test_a_redis_whose_file_cannot_be_read_starts_with_nothing(services: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=services) as name:
+        folder = Path(name)
+        unit = Redis(folder / "redis", folder / "logs", server_account(), "word")
+        unit.log.parent.mkdir()
+        await unit.start()
+        try:
+            async with redis.asyncio.Redis.from_url(unit.url) as client:
+                await client.set("kept", "before")
+            await unit.stop(5)
+            await unit.start_again()
+            async with redis.asyncio.Redis.from_url(unit.url) as client:
+                assert await client.get("kept") == b"before"
+            await unit.stop(5)
+            [written] = (folder / "redis" / "appendonlydir").glob("*.incr.aof")
+            data = written.read_bytes()
+            written.write_bytes(data[:20] + bytes(500) + data)  # a hole, as a file on a disk that was full may have
+            await unit.start_again()
+            async with redis.asyncio.Redis.from_url(unit.url) as client:
+                assert await client.get("kept") is None
+        finally:
+            await unit.kill()
