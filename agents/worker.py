@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 
 import asyncpg
 import structlog
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 from faust.contrib.asgi import faust_app_running
 from faust.streams import Stream
@@ -24,6 +24,7 @@ from agents.incidents import IncidentsLogic
 from agents.loading import Loader, LogLostError
 from agents.log_watch import LogWatch, Owned
 from agents.periodic import Periodic
+from agents.standstill import Standstill
 from agents.step import StepRunner
 from agents.timers import Clock, Timers
 from agents.work import Logic, Outgoing, Partition
@@ -74,7 +75,8 @@ class Worker:
         self.loaders: dict[str, Loader] = {}
         self.fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._rebalancing_since: float | None = None
-        self._behind_since: dict[str, float] = {}
+        self._standstill = Standstill(time.monotonic())
+        self._ends_asked: dict[tuple[str, int], int] = {}
         self._kafka_away = ""
         self._backlogs: defaultdict[TP, Backlog] = defaultdict(Backlog)
 
@@ -133,6 +135,7 @@ class Worker:
             *(timer.run() for timer in timers),
             self._watch(),
             self._watch_log(),
+            self._watch_ends(),
         ]
         periodic = await Periodic.open(self.settings, self._send)
         periodic.drive(self.app)
@@ -300,6 +303,33 @@ class Worker:
             if flaw := watch.look(shown, self._owned(names)):
                 self._fail(LogLostError(flaw))
 
+    async def _watch_ends(self) -> None:
+        """Ask, on a connection of its own, how far the logs go: a consumer that has stopped reading never hears it."""
+        names = [topic_name(self.settings.app_prefix, topic) for topic in self.runners]
+        places = [TopicPartition(name, number) for name in names for number in range(self.settings.partitions)]
+        asking: AIOKafkaConsumer | None = None
+        try:
+            while True:
+                await asyncio.sleep(LOG_LOOK_SECONDS)
+                try:
+                    async with asyncio.timeout(LOG_LOOK_SECONDS):
+                        asking = asking or await self._asking()
+                        self._ends_asked = await asking.end_offsets(places)
+                except (KafkaError, OSError, TimeoutError):
+                    continue
+        finally:
+            if asking is not None:
+                await asking.stop()
+
+    async def _asking(self) -> AIOKafkaConsumer:
+        consumer = AIOKafkaConsumer(bootstrap_servers=self.settings.kafka_url, enable_auto_commit=False)
+        try:
+            await consumer.start()
+        except BaseException:
+            await consumer.stop()
+            raise
+        return consumer
+
     def _owned(self, names: Mapping[str, str]) -> list[Owned]:
         assigned = self.app.consumer.assignment()
         return [
@@ -340,13 +370,15 @@ class Worker:
         if self.app.rebalancing:
             return
         assigned = self.app.consumer.assignment()
+        self._standstill.look(time.monotonic())
         total = 0
         for topic, runner in self.runners.items():
             name = topic_name(self.settings.app_prefix, topic)
             behind, oldest, now = 0, 0.0, time.monotonic()
             for number, partition in runner.partitions.items():
                 source = TP(name, number)
-                end = (self.app.consumer.highwater(source) or 0) if source in assigned else 0
+                read = self.app.consumer.highwater(source) or 0
+                end = max(read, self._ends_asked.get((name, number), 0)) if source in assigned else 0
                 behind += max(0, end - partition.next_offset)
                 oldest = max(oldest, self._backlogs[source].age(end, partition.next_offset, now))
             total += behind
@@ -355,11 +387,8 @@ class Worker:
             late = oldest > BEHIND_SECONDS
             detail = f"{behind} records wait, the oldest for {oldest:.0f} s" if late else ""
             self.health.set(f"backlog of {topic}", ok=not late, detail=detail, required=False)
-            if not behind or runner.waiting:
-                self._behind_since.pop(topic, None)
-                continue
-            # The time before the first of them came was rest, not a standstill.
-            idle = time.monotonic() - max(runner.last_step_at, self._behind_since.setdefault(topic, time.monotonic()))
+            excused = bool(runner.waiting or self._kafka_away)
+            idle = self._standstill.idle(topic, behind=behind, excused=excused, last_step_at=runner.last_step_at)
             if idle > STALL_SECONDS:
                 self._fail(StalledError(f"{topic}: {behind} records wait and no step has ended for {idle:.0f} s"))
         self.health.lag(total)

@@ -13,6 +13,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
+from streams.kafka_cut import mend
 from streams.settings import PREFIX, Settings
 
 _REQUEST_MS: Final = 4000
@@ -34,6 +35,7 @@ class KafkaLink:
     """Holds one started client for one topic, or none while Kafka is away."""
 
     def __init__(self, settings: Settings, topic: str) -> None:
+        mend()
         self._url = settings.kafka_url
         self._partitions = settings.partitions
         self._topic = topic

@@ -17,6 +17,8 @@ from faust.tables.recovery import Recovery
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP, EventT
 
+from streams.kafka_cut import mend
+
 _DELIVERY: Final = 2
 _FULL_S: Final = 0.01
 
@@ -32,6 +34,7 @@ class PositionedApp(App):
     fetch_wait_ms: int = 500
 
     def __init__(self, *args: Any, fetch_wait_ms: int = 500, **options: Any) -> None:  # noqa: ANN401 - passed on to Faust as they are
+        mend()
         self.positions = {}
         self.fetch_wait_ms = fetch_wait_ms
         super().__init__(*args, **options)

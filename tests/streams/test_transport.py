@@ -4,13 +4,18 @@ import asyncio
 import dataclasses
 import hashlib
 import inspect
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.conn import AIOKafkaConnection
 from aiokafka.consumer.fetcher import Fetcher
+from aiokafka.errors import KafkaConnectionError
+from aiokafka.protocol.metadata import MetadataRequest
 from faust.app.base import App
 from faust.contrib.asgi import faust_app_running
 from faust.tables.manager import TableManager
@@ -18,6 +23,7 @@ from faust.tables.recovery import Recovery
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
 from faust.types import TP
 
+from streams import kafka_cut
 from streams.app import options
 from streams.settings import Settings
 from streams.topic_admin import ensure_topics
@@ -38,6 +44,7 @@ READ = {
     Recovery.on_recovery_completed: "6ef567acf072e46d",
     TableManager.recovery.fget: "f0bf5de78b4c3d23",  # type: ignore[attr-defined]
     AIOKafkaConsumer.__init__: "01506f316191f7c9",
+    kafka_cut._send: "5909ea32f4efca49",
 }
 
 
@@ -58,6 +65,24 @@ async def test_a_failed_delivery_is_raised_after_all_have_ended() -> None:
     futures[2].set_result(None)
     with pytest.raises(OSError, match="refused"):
         await waiting
+
+
+def test_a_write_to_a_connection_that_was_cut_is_a_broken_connection() -> None:
+    async def story() -> None:
+        host, port = listener.getsockname()
+        connection = AIOKafkaConnection(host, port)
+        connection._reader, connection._writer = await asyncio.open_connection(host, port)
+        connection._read_task = asyncio.get_running_loop().create_future()  # that it is cut is not read yet
+        connection._versions = {MetadataRequest.API_KEY: (0, 1)}
+        connection._writer.transport.abort()
+        await asyncio.sleep(0)
+        with pytest.raises(KafkaConnectionError, match="broken"):
+            connection.send(MetadataRequest(["alerts"]))
+        assert not connection.connected()
+
+    kafka_cut.mend()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        uvloop.run(story())
 
 
 @pytest.fixture
