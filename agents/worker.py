@@ -377,8 +377,9 @@ class Worker:
             behind, oldest, now = 0, 0.0, time.monotonic()
             for number, partition in runner.partitions.items():
                 source = TP(name, number)
-                read = self.app.consumer.highwater(source) or 0
-                end = max(read, self._ends_asked.get((name, number), 0)) if source in assigned else 0
+                end = 0
+                if source in assigned:
+                    end = max(self.app.consumer.highwater(source) or 0, self._ends_asked.get((name, number), 0))
                 behind += max(0, end - partition.next_offset)
                 oldest = max(oldest, self._backlogs[source].age(end, partition.next_offset, now))
             total += behind
