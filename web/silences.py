@@ -167,8 +167,13 @@ async def create_silence(state: State, request: Asked, data: JSONBody[SilenceBod
 async def edit_silence(
     state: State, request: Asked, silence_id: FromPath[uuid.UUID], data: JSONBody[SilenceBody]
 ) -> Response[SilenceView]:
-    """Another end or comment keeps the id; other matchers, or another past, end it and make a new one."""
-    await changeable(state, principal(request), silence_id)
+    """Another end or comment keeps the id; other matchers, or another past, end it and make a new one.
+
+    `starts_at` left out is as it was, where the silence is not over.
+    """
+    known = (await changeable(state, principal(request), silence_id)).silence
+    if data.starts_at is None and rules.state_at(known.windows, datetime.now(UTC)) is not rules.State.EXPIRED:
+        data = msgspec.structs.replace(data, starts_at=known.windows[0][0])
     return await _store(state, request, data, silence_id)
 
 
@@ -232,8 +237,8 @@ def silence_team(who: Principal, wanted: str | None = None) -> str:
     return "" if who.teams is None and not wanted else team_for(who, wanted)
 
 
-async def changeable(state: State, who: Principal, silence_id: uuid.UUID) -> None:
-    """Refuse what may be seen and not changed: a silence of all teams, by somebody of some.
+async def changeable(state: State, who: Principal, silence_id: uuid.UUID) -> StoredSilence:
+    """One silence. What may be seen and not changed, one of all teams by somebody of some, is refused.
 
     Raises:
         NotFoundException: there is none, or it is not theirs to see.
@@ -242,6 +247,7 @@ async def changeable(state: State, who: Principal, silence_id: uuid.UUID) -> Non
     stored = await stored_silence(state, who, silence_id)
     if who.teams is not None and not stored.silence.team:
         raise PermissionDeniedException("It mutes other teams too")
+    return stored
 
 
 async def stored_silence(state: State, who: Principal, silence_id: uuid.UUID) -> StoredSilence:

@@ -77,6 +77,12 @@ async def test_an_edit_of_what_has_changed_meanwhile_is_refused(client: httpx.As
     assert (again.status_code, again.json()["comment"]) == (200, "theirs")
 
 
+async def test_an_edit_that_names_no_start_keeps_it(client: httpx.AsyncClient) -> None:
+    made = await created(client, starts_at=in_hours(1))
+    edited = (await client.put(f"{URL}/{made['id']}", json=body(comment="later"))).json()
+    assert (edited["id"], edited["starts_at"], edited["comment"]) == (made["id"], made["starts_at"], "later")
+
+
 async def test_expiring_twice_is_once(client: httpx.AsyncClient) -> None:
     made = await created(client)
     first = await client.post(f"{URL}/{made['id']}/expire", params={"by": "eve"})
