@@ -17,8 +17,8 @@ from agents.event_memory import StepMemory
 from agents.rules import dedup, routing
 from agents.rules.dedup import AlertState, Decided, GroupRef, Pulse
 from agents.step_traces import Told
-from agents.unhandled import AGAIN, Unhandled, dead_rows, place, rejected, unhandled
-from agents.work import Outgoing, Part, Poison, Poisoned
+from agents.unhandled import AGAIN, LeftOut, dead_rows, rejected
+from agents.work import Outgoing, Poison, Poisoned
 from sinks.alert_rows import AlertRow, DeadRow, TouchRow, VerdictRow
 from sinks.dead_letter_rows import RefusedAgain
 from sinks.postgres import Advance
@@ -67,7 +67,8 @@ class DedupWork:
         self.replayed: list[str] = []
         self.refused_again: list[RefusedAgain] = []
         self.known_again: list[str] = []
-        self._poisoned = poisoned
+        self._left_out = LeftOut(ALERTS, logic.log_id, partition.view.partition, poisoned)
+        self.unhandled, self.due = self._left_out.found, self._left_out.due
         self._now = partition.watermark
         self._config_version = partition.config_version
         settings = logic.settings
@@ -80,8 +81,6 @@ class DedupWork:
         self._verdicts = Verdicts(logic.log_id, partition.view.partition, settings.verdict_event_ids)
         self._counts = dict.fromkeys(Verdict, 0)
         self._rejected: list[Rejected] = []
-        self.unhandled: list[Unhandled] = []
-        self.due: list[tuple[int, Part]] = []
         self._ticked = False
         self._waiting_rows: list[tuple[str, Pulse]] = []
         self._waiting_routes: list[str] = []
@@ -115,7 +114,7 @@ class DedupWork:
                 else:
                     self._counts[Verdict.REDELIVERED] += 1
                 continue
-            why = self._poisoned.get((offset, index))
+            why = self._left_out.poisoned.get((offset, index))
             try:
                 if why is not None:
                     self._leave_out(offset, item, why, batch, accepted_at)
@@ -243,8 +242,7 @@ class DedupWork:
         index = 0  # of what is told: how many rows are behind depends on the steps
         for what, identity, pulse in self._due(tick):
             part = f"{what} {identity}"
-            self.due.append((offset, part))
-            if self._poisoned and self._is_left_out(offset, part, tick):
+            if self._left_out.has_due(offset, part, tick):
                 self._deadlines.push(self._now + AGAIN, what, identity)
                 continue
             try:
@@ -282,14 +280,6 @@ class DedupWork:
             return False
         return True
 
-    def _is_left_out(self, offset: int, part: Part, record: AlertsRecord) -> bool:
-        """Whether a part of a record cannot be handled; it is kept for people to look at."""
-        why = self._poisoned.get((offset, part))
-        if why:
-            at = place(self.logic.log_id, self.partition.view.partition, offset)
-            self.unhandled.append(unhandled(ALERTS, at, part, record, why))
-        return why is not None
-
     def letters(self) -> list[DeadRow]:
         """What could not be handled of our own records."""
         return dead_rows(self.unhandled, ALERTS, self._now)
@@ -321,7 +311,7 @@ class DedupWork:
 
     def _configure(self, offset: int, record: ConfigChanged) -> None:
         self._now = max(self._now, record.announced_at)
-        if record.version <= self._config_version or self._is_left_out(offset, 0, record):
+        if record.version <= self._config_version or self._left_out.has(offset, 0, record):
             if self.replaying:
                 self._retelling.untold(offset, self._now)
             return
@@ -337,8 +327,7 @@ class DedupWork:
         shown = [(i, p) for i, p in pulses if p is not None and (p.firing or self.logic.strict)]
         for index, (identity, pulse) in enumerate(shown[:ROUTE_LIMIT]):
             part = f"{ROUTE} {identity}"
-            self.due.append((offset, part))
-            if self._poisoned and self._is_left_out(offset, part, record):
+            if self._left_out.has_due(offset, part, record):
                 self._deadlines.push(self._now + AGAIN, ROUTE, identity)
                 continue
             try:

@@ -30,8 +30,8 @@ from agents.incident_actions import StepActions
 from agents.rules import grouping, incident
 from agents.rules.group_state import GroupState, Member
 from agents.suppression import StepSuppressor
-from agents.unhandled import AGAIN, Unhandled, dead_rows, place, rejected, unhandled
-from agents.work import Outgoing, Part, Poison, Poisoned
+from agents.unhandled import AGAIN, LeftOut, Unhandled, dead_rows, rejected
+from agents.work import Outgoing, Poison, Poisoned
 from sinks.alert_rows import DeadRow
 from sinks.postgres import Advance
 from sinks.rule_rows import RuleRow
@@ -78,12 +78,11 @@ class IncidentsWork:
         self.replaying = replaying
         self.story = GroupStory()
         self.suppressor = StepSuppressor(partition.suppressor)
-        self._poisoned = poisoned
+        self._left_out = LeftOut(INPUTS, logic.log_id, partition.view.partition, poisoned)
+        self.due = self._left_out.due
         self._strict = logic.settings.alertmanager_mode == "on"
         self._now = partition.watermark
         self._config_version = partition.config_version
-        self._unhandled: list[Unhandled] = []
-        self.due: list[tuple[int, Part]] = []
         self._deadlines = StepDeadlines(partition.deadlines)
         self.held = GroupOverlay(partition, self.overlay, self._deadlines, self._followed)
         self.telling = GroupTelling(
@@ -112,7 +111,7 @@ class IncidentsWork:
             self._now = max(self._now, record.accepted_at)
             self.correlator.hear(self._without(offset, record), self._now)
         elif type(record) is Unhandled:
-            self._unhandled.append(record)
+            self._left_out.found.append(record)
         else:
             self._apply_what_mutes(offset, record)
 
@@ -120,7 +119,7 @@ class IncidentsWork:
         self._now = max(self._now, batch.accepted_at)
         contexts = by_item(batch.traced) if batch.traced else _UNTRACED
         for index, item in enumerate(batch.items):
-            if self._poisoned and self._is_left_out(offset, index, batch):
+            if self._left_out.poisoned and self._left_out.has(offset, index, batch):
                 continue
             try:
                 if self._is_new(item, batch.log_id):
@@ -131,7 +130,7 @@ class IncidentsWork:
 
     def _single(self, offset: int, record: Outcome | Action | ConfigChanged) -> None:
         """A record that is handled whole or not at all."""
-        if self._is_left_out(offset, 0, record):
+        if self._left_out.has(offset, 0, record):
             return
         try:
             if type(record) is Outcome:
@@ -159,18 +158,10 @@ class IncidentsWork:
 
     def _without(self, offset: int, record: Listing) -> Listing:
         """The record without those of its items that cannot be handled."""
-        if not self._poisoned:
+        if not self._left_out.poisoned:
             return record
-        kept = tuple(one for at, one in enumerate(record.items) if not self._is_left_out(offset, at, record))
+        kept = tuple(one for at, one in enumerate(record.items) if not self._left_out.has(offset, at, record))
         return msgspec.structs.replace(record, items=kept)
-
-    def _is_left_out(self, offset: int, part: Part, record: InputsRecord) -> bool:
-        """Whether a part of a record cannot be handled; it is kept for people to look at."""
-        why = self._poisoned.get((offset, part))
-        if why:
-            at = place(self.logic.log_id, self.partition.view.partition, offset)
-            self._unhandled.append(unhandled(INPUTS, at, part, record, why))
-        return why is not None
 
     def _configure(self, version: int) -> None:
         rules = self.logic.rules(version)
@@ -240,8 +231,7 @@ class IncidentsWork:
         while left and (entry := self._deadlines.take(tick.due_at)) is not None:
             pushed_at, what, key = entry
             part = f"{what} {key}"
-            self.due.append((offset, part))
-            if self._poisoned and self._is_left_out(offset, part, tick):
+            if self._left_out.has_due(offset, part, tick):
                 self._deadlines.push(self._now + AGAIN, what, key)
                 continue
             try:
@@ -323,11 +313,11 @@ class IncidentsWork:
     @property
     def refused(self) -> bool:
         """Whether something could not be handled."""
-        return bool(self._unhandled)
+        return bool(self._left_out.found)
 
     def dead_rows(self) -> list[DeadRow]:
         """What could not be handled, kept for people to look at."""
-        return dead_rows(self._unhandled, INPUTS, self._now)
+        return dead_rows(self._left_out.found, INPUTS, self._now)
 
     def outgoing(self) -> Iterable[Outgoing]:
         """Hints at the tasks that are due, and what could not be handled."""
@@ -343,7 +333,7 @@ class IncidentsWork:
                 yield Outgoing(topic, number, incident_id.encode(), codec.encode(hint))
         yield from self.actions.outgoing(topic_name(settings.app_prefix, INPUTS), settings.partitions)
         yield from self.correlator.outgoing(topic_name(settings.app_prefix, INPUTS), settings.partitions)
-        for one in self._unhandled:
+        for one in self._left_out.found:
             topic = topic_name(settings.app_prefix, DEAD_LETTERS)
             yield Outgoing(topic, 0, one.name.encode(), codec.encode(rejected(one, INPUTS)))
 

@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 
 class UnsureError(RuntimeError):
-    """Drawn for what must stop the process, whatever it was handling."""
+    """Raised for what must stop the process, whatever it was handling."""
 
 
 def is_poison(error: Exception) -> bool:

@@ -199,17 +199,18 @@ class StepRunner:
                 await self._apart(number, batch)
 
     async def _replay(self, batches: Batches) -> None:
+        if not batches:
+            return
         refused: Mapping[int, Poisoned] = {}
+        since = min(self.partitions[number].watermark for number in batches)
 
         async def ask() -> None:
             nonlocal refused
             async with self.pool.acquire(timeout=2) as conn:
                 refused = await self.logic.refused(conn, batches, since)
 
-        if batches:
-            since = min(self.partitions[number].watermark for number in batches)
-            await self._patiently("postgres", ask)
-            await self._round(batches, replaying=True, poisoned=refused)
+        await self._patiently("postgres", ask)
+        await self._round(batches, replaying=True, poisoned=refused)
 
     def _unapplied(self, events: Sequence[EventT[Any]]) -> dict[int, list[tuple[int, bytes, float | None]]]:
         batches: dict[int, list[tuple[int, bytes, float | None]]] = {}

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from agents.work import Part
+from agents.work import Part, Poisoned
 from sinks.alert_rows import DeadRow
 from streams import codec
 from streams.records import (
@@ -79,9 +79,32 @@ def partition_in(field: str) -> int | None:
     return int(number) if number.isdecimal() else None
 
 
-def unhandled(
-    topic: str, at: tuple[int, int, str], part: Part, record: object, reason: str
-) -> Unhandled:  # fmt: skip
+class LeftOut:
+    """What one step of a partition cannot handle, and leaves out. `due` is what it found due: (offset, part)."""
+
+    def __init__(self, topic: str, log_id: str, number: int, poisoned: Poisoned) -> None:
+        self.poisoned = poisoned
+        self.found: list[Unhandled] = []
+        self.due: list[tuple[int, Part]] = []
+        self._topic = topic
+        self._log_id = log_id
+        self._number = number
+
+    def has(self, offset: int, part: Part, record: object) -> bool:
+        """Whether a part of a record is left out; it is kept for people to look at."""
+        why = self.poisoned.get((offset, part))
+        if why:
+            at = place(self._log_id, self._number, offset)
+            self.found.append(unhandled(self._topic, at, part, record, why))
+        return why is not None
+
+    def has_due(self, offset: int, part: Part, record: object) -> bool:
+        """The same of a part that fell due."""
+        self.due.append((offset, part))
+        return bool(self.poisoned) and self.has(offset, part, record)
+
+
+def unhandled(topic: str, at: tuple[int, int, str], part: Part, record: object, reason: str) -> Unhandled:
     """What is kept of a part of a record that stood at this place."""
     number, offset, log_id = at
     name, alone = _named(f"{topic}/{number}", part, record)

@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 
 import asyncpg
 import structlog
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from faust.contrib.asgi import faust_app_running
 from faust.streams import Stream
@@ -32,6 +32,7 @@ from sinks import config_rows, migrate, postgres
 from streams import metrics
 from streams.app import PipelineApp, app_id, build_pipeline
 from streams.backlog import Backlog
+from streams.log_ends import LogEnds
 from streams.logs import configure
 from streams.observe import Health, Question, serve
 from streams.redis_link import connect, refuse_eviction
@@ -76,7 +77,7 @@ class Worker:
         self.fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._rebalancing_since: float | None = None
         self._standstill = Standstill(time.monotonic())
-        self._ends_asked: dict[tuple[str, int], int] = {}
+        self._log_ends = LogEnds(settings, NAMES)
         self._kafka_away = ""
         self._backlogs: defaultdict[TP, Backlog] = defaultdict(Backlog)
 
@@ -304,31 +305,13 @@ class Worker:
                 self._fail(LogLostError(flaw))
 
     async def _watch_ends(self) -> None:
-        """Ask, on a connection of its own, how far the logs go: a consumer that has stopped reading never hears it."""
-        names = [topic_name(self.settings.app_prefix, topic) for topic in self.runners]
-        places = [TopicPartition(name, number) for name in names for number in range(self.settings.partitions)]
-        asking: AIOKafkaConsumer | None = None
+        """A consumer that has stopped reading never hears how far the logs go."""
         try:
             while True:
                 await asyncio.sleep(LOG_LOOK_SECONDS)
-                try:
-                    async with asyncio.timeout(LOG_LOOK_SECONDS):
-                        asking = asking or await self._asking()
-                        self._ends_asked = await asking.end_offsets(places)
-                except (KafkaError, OSError, TimeoutError):
-                    continue
+                await self._log_ends.ask(LOG_LOOK_SECONDS)
         finally:
-            if asking is not None:
-                await asking.stop()
-
-    async def _asking(self) -> AIOKafkaConsumer:
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.settings.kafka_url, enable_auto_commit=False)
-        try:
-            await consumer.start()
-        except BaseException:
-            await consumer.stop()
-            raise
-        return consumer
+            await self._log_ends.close()
 
     def _owned(self, names: Mapping[str, str]) -> list[Owned]:
         assigned = self.app.consumer.assignment()
@@ -379,7 +362,7 @@ class Worker:
                 source = TP(name, number)
                 end = 0
                 if source in assigned:
-                    end = max(self.app.consumer.highwater(source) or 0, self._ends_asked.get((name, number), 0))
+                    end = max(self.app.consumer.highwater(source) or 0, self._log_ends.known.get((topic, number), 0))
                 behind += max(0, end - partition.next_offset)
                 oldest = max(oldest, self._backlogs[source].age(end, partition.next_offset, now))
             total += behind

@@ -11,15 +11,13 @@ from collections import deque
 from itertools import count
 from typing import Final
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
-
 from sinks import measure_reads
 from streams import metrics
 from streams.backlog import Backlog
+from streams.log_ends import LogEnds
 from streams.observe import Health
 from streams.settings import Settings
-from streams.topics import ALERTS, INPUTS, topic_name
+from streams.topics import ALERTS, INPUTS
 from web.database import Database, DatabaseAwayError
 
 EVERY: Final = 2.0
@@ -42,29 +40,22 @@ class Measures:
         self._letters: deque[tuple[float, int]] = deque()
         self._database = database
         self._backlogs: dict[Place, Backlog] = {}
-        self._ends: dict[Place, int] = {}
+        self._ends = LogEnds(settings, _TOPICS)
         self._applied: dict[Place, int] = {}
         for topic in _TOPICS:
             metrics.partitions.labels(topic).set(settings.partitions)
 
     async def run(self) -> None:
-        """Measure; returns, to be called again, where Kafka could not be reached at first."""
-        consumer = AIOKafkaConsumer(bootstrap_servers=self._settings.kafka_url, enable_auto_commit=False)
+        """Measure for ever."""
         try:
-            has_kafka = await _started(consumer)
             for number in count():
-                await self._look(consumer if has_kafka else None, with_sizes=number % _SIZES_EVERY == 0)
+                await self._look(with_sizes=number % _SIZES_EVERY == 0)
                 await asyncio.sleep(EVERY)
-                if not has_kafka:
-                    return
         finally:
-            with contextlib.suppress(KafkaError, OSError, TimeoutError):
-                await asyncio.wait_for(consumer.stop(), 1)
+            await self._ends.close()
 
-    async def _look(self, consumer: AIOKafkaConsumer | None, *, with_sizes: bool) -> None:
-        if consumer is not None:
-            with contextlib.suppress(KafkaError, OSError, TimeoutError):
-                self._ends = await self._logs(consumer)
+    async def _look(self, *, with_sizes: bool) -> None:
+        await self._ends.ask(_PATIENCE)
         with contextlib.suppress(DatabaseAwayError):
             async with self._database.reading() as conn:
                 self._measure_backlog(await measure_reads.applied(conn))
@@ -86,13 +77,6 @@ class Measures:
         detail = f"{new} more within {GROWTH_WITHIN / 60:.0f} minutes, {waiting} in all" if new > GROWTH else ""
         self._health.set("dead letters", ok=new <= GROWTH, detail=detail, required=False)
 
-    async def _logs(self, consumer: AIOKafkaConsumer) -> dict[Place, int]:
-        names = {topic_name(self._settings.app_prefix, topic): topic for topic in _TOPICS}
-        places = [TopicPartition(name, number) for name in names for number in range(self._settings.partitions)]
-        async with asyncio.timeout(_PATIENCE):
-            found = await consumer.end_offsets(places)
-        return {(names[place.topic], place.partition): end for place, end in found.items()}
-
     def _measure_backlog(self, applied: dict[Place, int]) -> None:
         """What is not applied by what was last known of either side."""
         now = time.monotonic()
@@ -102,20 +86,11 @@ class Measures:
             for number in range(self._settings.partitions):
                 place = (topic, number)
                 following = self._applied.get(place, -1) + 1
-                end = self._ends.get(place, following)
+                end = self._ends.known.get(place, following)
                 behind += max(0, end - following)
                 oldest = max(oldest, self._backlogs.setdefault(place, Backlog()).age(end, following, now))
             metrics.backlog_records.labels(topic).set(behind)
             metrics.backlog_seconds.labels(topic).set(oldest)
-
-
-async def _started(consumer: AIOKafkaConsumer) -> bool:
-    try:
-        async with asyncio.timeout(_PATIENCE):
-            await consumer.start()
-    except (KafkaError, OSError, TimeoutError):
-        return False
-    return True
 
 
 def _measure_incidents(active: dict[tuple[str, str], int]) -> None:
