@@ -29,6 +29,7 @@ def describe(settings: Mapping[str, str], units: Iterable[Unit]) -> dict[str, An
         "postgres": settings[f"{PREFIX}DATABASE_URL"],
         "redis": settings[f"{PREFIX}REDIS_URL"],
         "kafka": settings[f"{PREFIX}KAFKA_URL"],
+        "partitions": settings.get(f"{PREFIX}PARTITIONS") or None,
         "log_generation": settings.get(f"{PREFIX}LOG_GENERATION") or "",
         "processes": [_process(unit) for unit in running],
     }

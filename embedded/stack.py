@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from embedded import endpoints
+from embedded import endpoints, partitions
 from embedded.console import Say, Tone, silent
 from embedded.errors import EmbeddedError, StartError
 from embedded.keeper import Keeper
@@ -128,6 +128,8 @@ class Stack:
     async def start(self) -> None:
         """Start services, prepare database and topics, start the roles; returns when all of them answer."""
         self._take_folder()
+        if not self._environ.get(f"{PREFIX}KAFKA_URL"):
+            self._environ[partitions.VARIABLE] = partitions.settled(self.data_dir, self._environ, self._workers)
         self._starter = ServiceStarter(self.data_dir, self.logs, self._environ, self._say)
         services = await self._starter.start(self._kafka, rabbitmq=self._rabbitmq)
         if self._wanted:

@@ -203,13 +203,15 @@ def test_settings_that_lead_people_nowhere_are_named() -> None:
 def test_the_system_of_the_data_folder_is_found_unless_an_address_was_given(tmp_path: Path) -> None:
     here = {
         "http": "http://127.0.0.1:5", "postgres": "postgresql://found", "redis": "redis://found", "kafka": "found:1",
-        "amqp": None, "processes": [{"role": "gateway", "pid": 1, "url": "http://127.0.0.1:5"},
+        "amqp": None, "partitions": "2", "processes": [{"role": "gateway", "pid": 1, "url": "http://127.0.0.1:5"},
                                     {"role": "worker", "pid": 2, "url": "http://127.0.0.1:6"}],
     }  # fmt: skip
     (tmp_path / "endpoints.json").write_text(json.dumps(here), encoding="utf-8")
     settings = replace(Settings(), data_dir=str(tmp_path), redis_url="redis://given")
     found, said = found_here(settings, {"INCIDENTS_REDIS_URL": "redis://given"})
     assert (found.database_url, found.redis_url, found.kafka_url) == ("postgresql://found", "redis://given", "found:1")
+    assert found.partitions == 2
+    assert found_here(settings, {"INCIDENTS_PARTITIONS": "4"})[0].partitions == 4
     place = where(found, said, (), "", canary=True)
     assert (place.gateway, place.roles) == ("http://127.0.0.1:5", ("http://127.0.0.1:5", "http://127.0.0.1:6"))
     assert where(found, said, ("http://w",), "", canary=True).roles == ("http://127.0.0.1:5", "http://w")

@@ -8,8 +8,9 @@ import redis.asyncio
 
 from embedded.account import Account, can_enter, hand_over, in_reach, server_account
 from embedded.console import without_password
-from embedded.errors import StartError
+from embedded.errors import EmbeddedError, StartError
 from embedded.keeper import restart_wait
+from embedded.partitions import fitting, settled
 from embedded.ports import free_port
 from embedded.process import Child, Command, describe_exit, run_once
 from embedded.redis import Redis
@@ -29,6 +30,35 @@ def test_waits_between_restarts_double_up_to_a_bound() -> None:
     waits = [restart_wait(deaths) for deaths in range(12)]
     assert waits[:4] == [0.25, 0.5, 1.0, 2.0]
     assert max(waits) == restart_wait(10_000) == 30.0
+
+
+@pytest.mark.parametrize(
+    ("processors", "workers", "found"), [(1, 1, 2), (2, 1, 2), (8, 1, 8), (64, 1, 12), (2, 3, 3), (64, 20, 20)]
+)
+def test_partitions_fit_the_processors_and_the_workers(processors: int, workers: int, found: int) -> None:
+    assert fitting(processors, workers) == found
+
+
+def test_a_folder_keeps_the_partitions_that_it_began_with(tmp_path: Path) -> None:
+    first = settled(tmp_path, {}, 1)
+    assert settled(tmp_path, {}, 40) == first
+    assert settled(tmp_path, {"INCIDENTS_PARTITIONS": "7"}, 1) == "7"
+    assert settled(tmp_path, {}, 1) == first
+
+
+def test_partitions_that_were_given_once_need_not_be_given_again(tmp_path: Path) -> None:
+    assert settled(tmp_path, {"INCIDENTS_PARTITIONS": "7"}, 1) == settled(tmp_path, {}, 1) == "7"
+
+
+def test_a_folder_from_before_has_the_default_number_of_partitions(tmp_path: Path) -> None:
+    (tmp_path / "kafka").mkdir()
+    assert settled(tmp_path, {}, 1) == "4"
+
+
+def test_a_broken_note_of_the_partitions_is_named(tmp_path: Path) -> None:
+    (tmp_path / "partitions").write_text("two\n")
+    with pytest.raises(EmbeddedError, match=r"partitions must hold the number of partitions, not 'two'"):
+        settled(tmp_path, {}, 1)
 
 
 def test_an_exit_is_told_by_its_code_or_its_signal() -> None:

@@ -31,6 +31,7 @@ async def test_given_services_are_used_and_none_is_started(tmp_path: Path, given
             "postgres": "postgresql://somewhere/incidents",
             "redis": "redis://somewhere",
             "kafka": "somewhere:9092",
+            "partitions": None,
             "log_generation": "",
             "processes": [],
         }
