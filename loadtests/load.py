@@ -27,6 +27,7 @@ from loadtests.notices import Desk, desk
 from loadtests.outside import Honesty, OutsideReader
 from loadtests.plan import STATUS_MARK, VARIABLE, Endpoints, LoadPlan, Receivers, Shape, Via
 from loadtests.processes import kafka_flavour, usage_by_role
+from loadtests.readiness import ReadinessReader
 from loadtests.report import (
     GeneratorFigures,
     LoadFigures,
@@ -65,6 +66,7 @@ class _Measured:
     honesty: Honesty
     cpu_us: dict[str, float]
     rss_mib: dict[str, float]
+    ready_ms: dict[str, dict[str, float]]
     drain_s: float
     drained: bool
 
@@ -111,6 +113,9 @@ async def _measure(plan: LoadPlan, endpoints: Endpoints, connection: Connection,
     reader = OutsideReader(looking)
     outside = asyncio.create_task(reader.run(await database_now(connection)))
     restarting = asyncio.create_task(rolling.run()) if rolling is not None else None
+    # A role that is restarted answers nothing meanwhile, and then elsewhere.
+    asker = ReadinessReader(endpoints.processes if rolling is None else ())
+    asking = asyncio.create_task(asker.run())
     try:
         ways = await generate(plan, connection, before)
         began = time.monotonic()
@@ -122,7 +127,8 @@ async def _measure(plan: LoadPlan, endpoints: Endpoints, connection: Connection,
             rolling.over()
             await restarting
         reader.stop()
-        honesty = await outside
+        asker.stop()
+        honesty, ready_ms = await outside, await asking
         await looking.close()
     after = usage_by_role(endpoints.processes)
     return _Measured(
@@ -131,6 +137,7 @@ async def _measure(plan: LoadPlan, endpoints: Endpoints, connection: Connection,
         # A process that was restarted has taken its account with it.
         cpu_us=per_message(used, after, sum(way.sent for way in ways)) if rolling is None else {},
         rss_mib={role: usage.rss_mib for role, usage in after.items()},
+        ready_ms=ready_ms,
         drain_s=drain_s,
         drained=drained,
     )
@@ -238,6 +245,7 @@ async def _judge(
         generator=measured.ways,
         cpu_us_per_message=measured.cpu_us,
         rss_mib=measured.rss_mib,
+        ready_ms=measured.ready_ms,
         passed=verification.holds and measured.drained and differ == 0 and verification.confirmed > 0,
     )
 

@@ -44,10 +44,11 @@ class AmqpEndpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):
-    """One process of a running system."""
+    """One process of a running system; our own roles also say where they answer probes."""
 
     role: str
     pid: int
+    url: str = ""
 
 
 class Endpoints(msgspec.Struct, frozen=True, kw_only=True):

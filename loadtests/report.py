@@ -62,6 +62,7 @@ class LoadFigures(msgspec.Struct, kw_only=True, frozen=True):
     generator: tuple[GeneratorFigures, ...]
     cpu_us_per_message: dict[str, float]
     rss_mib: dict[str, float]
+    ready_ms: dict[str, dict[str, float]]
     passed: bool
     first_notices: FirstNotices | None = None
     rolling: RollingFigures | None = None
@@ -112,8 +113,9 @@ def print_load(out: Console, figures: LoadFigures) -> None:
         for way in figures.generator
     )))  # fmt: skip
     if figures.cpu_us_per_message:
-        out.print(table_of("process", ("role", "CPU us a message", "RSS MiB"), (
-            (role, cpu, figures.rss_mib.get(role, 0)) for role, cpu in figures.cpu_us_per_message.items()
+        out.print(table_of("process", ("role", "CPU us a message", "RSS MiB", "/readyz p99 ms", "worst"), (
+            (role, cpu, figures.rss_mib.get(role, 0), *_readiness(figures.ready_ms.get(role)))
+            for role, cpu in figures.cpu_us_per_message.items()
         )))  # fmt: skip
     if figures.first_notices is not None:
         print_first_notices(out, figures.first_notices)
@@ -177,6 +179,10 @@ def per_message(before: Mapping[str, Usage], after: Mapping[str, Usage], message
     return {
         role: (usage.cpu_s - before.get(role, Usage()).cpu_s) / max(1, messages) * 1e6 for role, usage in after.items()
     }
+
+
+def _readiness(took: Mapping[str, float] | None) -> tuple[object, object]:
+    return (took["p99"], took["max"]) if took else ("", "")
 
 
 def _shown(cell: Any) -> str:  # noqa: ANN401 - a table holds what it is given
