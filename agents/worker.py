@@ -1,6 +1,7 @@
 """The worker role: puts stores, agents and timers together and runs them in one Faust app."""
 
 import asyncio
+import contextlib
 import signal
 import sys
 import time
@@ -41,11 +42,13 @@ from streams.rules_config import BUILT_IN, RulesConfig, UnreadableRulesError, lo
 from streams.rules_yaml import ConfigError
 from streams.settings import Settings
 from streams.tables import TABLES_OF
+from streams.topic_admin import flaws as flaws_of_topics
 from streams.topic_admin import log_id as current_log
 from streams.topics import ALERTS, INPUTS, topic_name
 from streams.transport import gathered, settled
 
 SWITCH_SECONDS: Final = 0.0005
+TOPICS_LOOK_SECONDS: Final = 1.0
 JOIN_SECONDS: Final = 5.0
 STALL_SECONDS: Final = 15.0
 REBALANCE_SECONDS: Final = 30.0
@@ -97,8 +100,9 @@ class Worker:
         )
         try:
             await self._prepare()
-            await self.producer.start()
-            await self._serve(stop)
+            if await self._has_topics(stop):
+                await self.producer.start()
+                await self._serve(stop)
         finally:
             await self.producer.stop()
             await self.redis.aclose()
@@ -112,6 +116,15 @@ class Worker:
             self.log_id = next(iter(await postgres.lives_of(conn, cluster)), cluster)
             forgets = bool(self.settings.log_generation)
             await postgres.register_log(conn, self.log_id, forgets=forgets)
+
+    async def _has_topics(self, stop: asyncio.Event) -> bool:
+        """Wait for the topics, and say which are missing or other than they should be; False when stopped first."""
+        while flaw := await flaws_of_topics(self.settings):
+            self.health.set("topics", ok=False, detail=flaw)
+            with contextlib.suppress(TimeoutError):
+                return not await asyncio.wait_for(stop.wait(), TOPICS_LOOK_SECONDS)
+        self.health.set("topics", ok=True)
+        return True
 
     async def _serve(self, stop: asyncio.Event) -> None:
         tables = {

@@ -80,6 +80,22 @@ async def ensure_topics(settings: Settings, progress: Callable[[str], None]) -> 
         return [str(topic.name) for topic in missing]
 
 
+async def flaws(settings: Settings) -> str:
+    """What keeps the topics from being used, with the remedy; empty where nothing does.
+
+    Raises:
+        BrokerError: the broker cannot be reached or refuses.
+    """
+    wanted = wanted_topics(settings)
+    async with admin_of(settings) as admin:
+        present = {name: total for name, (total, _) in (await _partitions(admin)).items()}
+    if found := mismatches(wanted, settings.partitions, present):
+        return f"{'; '.join(found)}: set {PREFIX}PARTITIONS to what is there"
+    if missing := sorted(wanted.keys() - present.keys()):
+        return f"not there: {', '.join(missing)}; incidents topics creates what is missing"
+    return ""
+
+
 async def log_id(settings: Settings) -> str:
     """The name of this life of the log: the cluster's id, and the generation where one is set.
 

@@ -1,4 +1,4 @@
-"""A worker that reads nothing although records wait ends, whatever its consumer believes."""
+"""What a worker that does nothing says and does: it waits for its topics, and ends where records wait for it."""
 
 import asyncio
 import dataclasses
@@ -45,6 +45,27 @@ def test_time_in_which_the_process_itself_stood_is_no_standstill() -> None:
     assert standing.idle("alerts", behind=7, excused=False, last_step_at=0) == 0
     standing.look(1 + PAUSE_SECONDS + 20)
     assert standing.idle("alerts", behind=7, excused=False, last_step_at=0) == 0
+
+
+@pytest.mark.timeout(120)
+async def test_a_worker_waits_for_its_topics_and_says_which_are_missing(
+    settings: Settings, kafka: Broker, database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    made = dataclasses.replace(
+        settings, kafka_url=kafka.url, log_generation=kafka.generation, database_url=database_url,
+        redis_url=redis_url, data_dir=str(tmp_path),
+    )  # fmt: skip
+    health, stop = Health("worker"), asyncio.Event()
+    running = asyncio.create_task(Worker(made, health).run(stop))
+    async with asyncio.timeout(60):
+        while "topics" not in health.readiness().parts:
+            await asyncio.wait({running}, timeout=0.05)
+            assert not running.done(), running.exception()
+        part = health.readiness().parts["topics"]
+        assert (health.readiness().ready, part.ok) == (False, False)
+        assert topic_name(made.app_prefix, ALERTS) in part.detail
+        stop.set()
+        await running
 
 
 @pytest.mark.slow

@@ -10,7 +10,15 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from streams import topic_admin
 from streams.settings import Settings
-from streams.topic_admin import BrokerError, TopicMismatchError, ensure_topics, log_id, mismatches, wanted_topics
+from streams.topic_admin import (
+    BrokerError,
+    TopicMismatchError,
+    ensure_topics,
+    flaws,
+    log_id,
+    mismatches,
+    wanted_topics,
+)
 from tests.conftest import Broker
 
 
@@ -75,6 +83,18 @@ async def test_another_partition_count_is_refused_with_the_remedy(at_broker: Set
         TopicMismatchError, match=r"has 4 partitions, not 6.*INCIDENTS_PARTITIONS.*INCIDENTS_APP_PREFIX"
     ):
         await ensure_topics(other, silent)
+
+
+async def test_what_keeps_topics_from_being_used_is_told_with_the_remedy(at_broker: Settings) -> None:
+    said = await flaws(at_broker)
+    assert said.startswith("not there: ")
+    assert f"{at_broker.app_prefix}-alerts" in said
+    assert "incidents topics creates" in said
+    await ensure_topics(at_broker, silent)
+    assert await flaws(at_broker) == ""
+    said = await flaws(dataclasses.replace(at_broker, partitions=at_broker.partitions + 2))
+    assert "has 4 partitions, not 6" in said
+    assert "INCIDENTS_PARTITIONS" in said
 
 
 async def test_the_broker_keeps_the_limits_that_were_asked_for(settings: Settings, apache_kafka: Broker) -> None:
