@@ -25,7 +25,6 @@ def found_here(settings: Settings, environ: Mapping[str, str]) -> tuple[Settings
         given |= {"amqp_url": amqp["url"], "amqp_exchange": amqp["exchange"], "amqp_queue": amqp["queue"]}
     if "kafka_url" in given:
         given["log_generation"] = here.get("log_generation") or ""
-    found = replace(settings, **given)  # type: ignore[arg-type]  # these fields are texts
-    if here.get("partitions") and not environ.get(f"{PREFIX}PARTITIONS"):
-        found = replace(found, partitions=int(here["partitions"]))
-    return found, here
+        if here.get("partitions") and not environ.get(f"{PREFIX}PARTITIONS"):
+            settings = replace(settings, partitions=int(here["partitions"]))
+    return replace(settings, **given), here  # type: ignore[arg-type]  # these fields are texts

@@ -122,7 +122,8 @@ class Worker:
         while flaw := await flaws_of_topics(self.settings):
             self.health.set("topics", ok=False, detail=flaw)
             with contextlib.suppress(TimeoutError):
-                return not await asyncio.wait_for(stop.wait(), TOPICS_LOOK_SECONDS)
+                await asyncio.wait_for(stop.wait(), TOPICS_LOOK_SECONDS)
+                return False
         self.health.set("topics", ok=True)
         return True
 

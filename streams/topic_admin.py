@@ -70,7 +70,7 @@ async def ensure_topics(settings: Settings, progress: Callable[[str], None]) -> 
     """
     wanted = wanted_topics(settings)
     async with admin_of(settings, progress) as admin:
-        present = {name: total for name, (total, _) in (await _partitions(admin)).items()}
+        present = _totals(await _partitions(admin))
         _refuse_mismatches(settings, wanted, present)
         missing = [topic for name, topic in wanted.items() if name not in present]
         if missing:
@@ -88,7 +88,7 @@ async def flaws(settings: Settings) -> str:
     """
     wanted = wanted_topics(settings)
     async with admin_of(settings) as admin:
-        present = {name: total for name, (total, _) in (await _partitions(admin)).items()}
+        present = _totals(await _partitions(admin))
     if found := mismatches(wanted, settings.partitions, present):
         return f"{'; '.join(found)}: set {PREFIX}PARTITIONS to what is there"
     if missing := sorted(wanted.keys() - present.keys()):
@@ -198,6 +198,10 @@ async def _partitions(admin: AIOKafkaAdminClient) -> dict[str, tuple[int, int]]:
     }
 
 
+def _totals(present: Mapping[str, tuple[int, int]]) -> dict[str, int]:
+    return {name: total for name, (total, _) in present.items() if total}
+
+
 async def _create(admin: AIOKafkaAdminClient, missing: list[NewTopic]) -> None:
     response = await admin.create_topics(missing)
     for name, code, *rest in response.topic_errors:
@@ -213,7 +217,7 @@ async def _settled(admin: AIOKafkaAdminClient, settings: Settings, names: Iterab
     while True:
         present = await _partitions(admin)
         # Another process may have created a topic meanwhile, with its own count.
-        _refuse_mismatches(settings, names, {name: total for name, (total, _) in present.items() if total})
+        _refuse_mismatches(settings, names, _totals(present))
         waiting = sorted(name for name in names if present.get(name, (0, 0))[1] != settings.partitions)
         if not waiting:
             return

@@ -211,7 +211,8 @@ def test_the_system_of_the_data_folder_is_found_unless_an_address_was_given(tmp_
     found, said = found_here(settings, {"INCIDENTS_REDIS_URL": "redis://given"})
     assert (found.database_url, found.redis_url, found.kafka_url) == ("postgresql://found", "redis://given", "found:1")
     assert found.partitions == 2
-    assert found_here(settings, {"INCIDENTS_PARTITIONS": "4"})[0].partitions == 4
+    for given in ({"INCIDENTS_PARTITIONS": "4"}, {"INCIDENTS_KAFKA_URL": "other:1"}):
+        assert found_here(settings, given)[0].partitions == settings.partitions == 4
     place = where(found, said, (), "", canary=True)
     assert (place.gateway, place.roles) == ("http://127.0.0.1:5", ("http://127.0.0.1:5", "http://127.0.0.1:6"))
     assert where(found, said, ("http://w",), "", canary=True).roles == ("http://127.0.0.1:5", "http://w")
