@@ -18,7 +18,8 @@ from aiokafka.errors import KafkaError
 from faust.types import EventT
 from redis.exceptions import RedisError
 
-from agents.alignment import is_within, oldest_first
+from agents.abreast import HOLD_SECONDS, Abreast
+from agents.alignment import appended_at, is_within, oldest_first
 from agents.poison import TRIES, PoisonFinder, UnsureError, is_poison
 from agents.step_traces import StepTraces
 from agents.work import Batch, Batches, Logic, Outgoing, Part, Partition, Poison, Poisoned, Waiting, Work
@@ -68,6 +69,7 @@ class StepRunner:
     lost: Callable[[], bool]
     forget: Callable[[], None]
     waiting_for: Waiting
+    abreast: Abreast | None = None
 
     def __post_init__(self) -> None:
         self._buffer: deque[EventT[Any]] = deque()
@@ -77,6 +79,7 @@ class StepRunner:
         self._room.set()
         self.last_step_at = time.monotonic()
         self.waiting = ""
+        self.oldest: float | None = None
         metrics.buffer_fill_ratio.labels(self.name).set_function(self._fill)
         self._commit_seconds = metrics.commit_seconds.labels(self.name)
         self._traces: StepTraces | None = None
@@ -116,7 +119,11 @@ class StepRunner:
             # a record after a pause waits for nothing.
             await asyncio.sleep(min(began + self.interval, ended + (ended - began)) - time.monotonic())
             began = time.monotonic()
-            events = self._taken()
+            events = self._taken(await self._order())
+            if not events:  # other workers go first
+                self._move()
+                await asyncio.sleep(HOLD_SECONDS)
+                continue
             if not self._buffer:
                 self._some.clear()
             self._room.set()
@@ -136,13 +143,21 @@ class StepRunner:
             ended = self.last_step_at = time.monotonic()
             metrics.step_seconds.labels(self.name, "whole").observe(ended - began)
 
-    def _taken(self) -> list[EventT[Any]]:
-        """The next step's records: at least one, and no more than one statement can hold."""
-        events: list[EventT[Any]] = []
-        size = 0
-        ordered, until = oldest_first(self._buffer, time.time())
+    async def _order(self) -> float:
+        """Put the oldest records first while they are old, and find until when the next step may take them."""
+        now = time.time()
+        ordered, until = oldest_first(self._buffer, now)
         if ordered is not self._buffer:
             self._buffer = deque(ordered)
+        self.oldest = appended_at(self._buffer[0])
+        if self.abreast is None or self.lost():
+            return until
+        return min(until, await self.abreast.until(self.oldest, now))
+
+    def _taken(self, until: float) -> list[EventT[Any]]:
+        """The next step's records, no more than one statement can hold."""
+        events: list[EventT[Any]] = []
+        size = 0
         while self._buffer and len(events) < self.limit and size < STEP_BYTES and is_within(self._buffer[0], until):
             events.append(self._buffer.popleft())
             size += _size(events[-1])

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import secrets
 import signal
 import sys
 import time
@@ -20,6 +22,7 @@ from faust.streams import Stream
 from faust.types import TP, StreamT
 from redis.exceptions import RedisError
 
+from agents.abreast import BEAT_SECONDS, Abreast
 from agents.dedup import DedupLogic
 from agents.incidents import IncidentsLogic
 from agents.loading import Loader, LogLostError
@@ -82,6 +85,7 @@ class Worker:
         self._standstill = Standstill(time.monotonic())
         self._log_ends = LogEnds(settings, NAMES)
         self._kafka_away = ""
+        self._behind: dict[str, int] = {}
         self._backlogs: defaultdict[TP, Backlog] = defaultdict(Backlog)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -140,6 +144,8 @@ class Worker:
             ALERTS: DedupLogic(self.settings, self.log_id, self.configs, self._fetch_config),
             INPUTS: IncidentsLogic(self.settings, self.log_id, self.configs, self._fetch_config),
         }
+        name = f"{self.settings.worker_name}-{os.getpid()}-{secrets.token_hex(4)}"
+        abreast = Abreast(self.redis, app_id(self.settings, "pipeline"), ALERTS, name)
         for topic, logic in logics.items():
             runner = self._runner(topic, logic, tables[topic])
             timers.append(
@@ -151,7 +157,9 @@ class Worker:
             self._watch(),
             self._watch_log(),
             self._watch_ends(),
+            self._beat(abreast),
         ]
+        self.runners[ALERTS].abreast = abreast
         periodic = await Periodic.open(self.settings, self._send)
         periodic.drive(self.app)
         tasks = [asyncio.create_task(loop) for loop in loops]
@@ -168,6 +176,7 @@ class Worker:
                     self.app.conf.stream_wait_empty = False
                     self.app.consumer.forget_unacked()  # type: ignore[attr-defined]
                 self.health.phase("draining")
+                await abreast.leave()
                 await periodic.stop()
         finally:
             await periodic.stop()
@@ -327,6 +336,12 @@ class Worker:
         finally:
             await self._log_ends.close()
 
+    async def _beat(self, abreast: Abreast) -> None:
+        """Tell the other workers of what waits here while a step takes long or waits itself."""
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            await abreast.beat(self.runners[ALERTS].oldest if self._behind.get(ALERTS) else None, time.time())
+
     def _owned(self, names: Mapping[str, str]) -> list[Owned]:
         assigned = self.app.consumer.assignment()
         return [
@@ -380,6 +395,7 @@ class Worker:
                 behind += max(0, end - partition.next_offset)
                 oldest = max(oldest, self._backlogs[source].age(end, partition.next_offset, now))
             total += behind
+            self._behind[topic] = behind
             metrics.lag_records.labels(topic).set(behind)
             metrics.lag_seconds.labels(topic).set(oldest)
             late = oldest > BEHIND_SECONDS

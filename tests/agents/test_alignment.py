@@ -1,12 +1,13 @@
-"""While a worker catches up, its partitions go side by side in the broker's time."""
+"""While workers catch up, partitions go side by side in the broker's time: one worker's, and those of several."""
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.alignment import SPAN, is_within, oldest_first
+from agents.alignment import PATIENCE, SPAN, Pace, is_within, oldest_first
 
 NOW = 1_800_000_000.0
 
@@ -44,3 +45,63 @@ def test_each_partition_keeps_its_order_whatever_the_clock_did(records: list[tup
         offsets = [offset for partition, offset in shown(ordered) if partition == number]
         assert offsets == sorted(offsets)
     assert is_within(ordered[0], until)
+
+
+TURNS = st.lists(st.integers(0, 2), min_size=1, max_size=400)
+
+
+@given(st.lists(st.lists(st.floats(60, 900), min_size=1, max_size=30), min_size=2, max_size=3), TURNS)
+def test_workers_stay_side_by_side_whoever_is_quick(ages: list[list[float]], turns: list[int]) -> None:
+    waiting = [sorted(NOW - age for age in worker) for worker in ages]
+    paces = [Pace() for _ in waiting]
+    told: dict[str, float] = {}
+    fair = [n for _ in range(sum(map(len, waiting)) * len(waiting)) for n in range(len(waiting))]
+    for turn, quick in enumerate([*turns, *fair]):
+        me = quick % len(waiting)
+        if not waiting[me]:
+            told.pop(str(me), None)
+            continue
+        told[str(me)] = waiting[me][0]
+        paces[me].hear({name: at for name, at in told.items() if name != str(me)})
+        until = min(paces[me].until(waiting[me][0], NOW + turn * 0.001), waiting[me][0] + SPAN)
+        others = [rest[0] for n, rest in enumerate(waiting) if n != me and str(n) in told and rest]
+        while waiting[me] and waiting[me][0] <= until:
+            assert waiting[me].pop(0) <= min(others, default=NOW) + SPAN
+    assert not any(waiting)
+
+
+def test_who_has_the_oldest_record_goes_on() -> None:
+    pace = Pace()
+    pace.hear({"w2": NOW - 300, "w3": NOW - 500})
+    assert pace.until(NOW - 500, NOW) == NOW - 500 + SPAN
+    assert pace.until(NOW - 400, NOW) == NOW - 500 + SPAN
+    pace.hear({})
+    assert pace.until(NOW - 400, NOW) == math.inf
+
+
+def test_a_worker_that_does_not_move_is_waited_for_once() -> None:
+    pace, passed = Pace(), 0.0
+    pace.hear({"w2": NOW - 500})
+    while pace.until(NOW - 400, NOW + passed) < NOW - 400:
+        passed += 0.5
+        pace.hear({"w2": NOW - 500})
+    assert passed == PATIENCE
+    assert pace.until(NOW - 400, NOW + 60) == math.inf
+    pace.hear({"w2": NOW - 499})
+    assert pace.until(NOW - 400, NOW + 60) == NOW - 499 + SPAN
+
+
+def test_a_step_that_took_long_here_uses_up_no_patience() -> None:
+    pace = Pace()
+    pace.hear({"w2": NOW - 500})
+    assert pace.until(NOW - 500, NOW) == NOW - 500 + SPAN
+    assert pace.until(NOW - 400, NOW + 600) == NOW - 500 + SPAN
+
+
+def test_nothing_gets_more_than_twice_as_late_for_the_others() -> None:
+    pace, passed = Pace(), 0.0
+    pace.hear({"w2": NOW - 500})
+    while pace.until(NOW - 8, NOW + passed) < NOW - 8:
+        passed += 0.25
+        pace.hear({"w2": NOW - 500 + passed})
+    assert passed == 8

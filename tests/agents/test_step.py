@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import math
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
@@ -416,7 +417,7 @@ async def test_a_step_takes_no_more_bytes_than_one_statement_can_hold(
     size = len(events[0].message.value)
     monkeypatch.setattr(step, "STEP_BYTES", size + 1)
     await owner.runner.put(events)  # type: ignore[arg-type]
-    taken = [len(owner.runner._taken()) for _ in range(3)]
+    taken = [len(owner.runner._taken(math.inf)) for _ in range(3)]
     assert taken[0] == 2
     assert all(taken)
     await owner.close()
