@@ -6,8 +6,6 @@ notices go out while Kafka is away, and no hint is ever missed for good.
 
 import asyncio
 import contextlib
-import os
-import secrets
 import signal
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
@@ -36,7 +34,7 @@ from streams.kafka_link import KafkaLink
 from streams.logs import configure
 from streams.observe import Health, Phase, Question, serve
 from streams.redis_link import connect
-from streams.settings import Settings
+from streams.settings import Settings, process_name
 from streams.topics import INPUTS, TASKS, topic_name
 from streams.transport import PositionedApp
 
@@ -88,7 +86,7 @@ async def deliver(settings: Settings, stopping: asyncio.Event) -> None:
         teller = Teller(pool, link, settings.partitions)
         redis = connect(settings.redis_url, socket_timeout=0.5, socket_connect_timeout=0.5)
         stack.push_async_callback(redis.aclose)
-        owner = f"{settings.worker_name}-{os.getpid()}-{secrets.token_hex(4)}"
+        owner = process_name(settings)
         versions = Versions(pool)
         dispatcher = Dispatcher(
             pool,

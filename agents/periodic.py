@@ -4,8 +4,6 @@ They only knock: what is due is decided by Postgres' clock, so a worker whose cl
 nothing happens. Heavy work runs in tasks of its own, on connections of its own.
 """
 
-import os
-import secrets
 from typing import Final
 
 import asyncpg
@@ -18,7 +16,7 @@ from agents.job_alerts import Herald, Send
 from agents.jobs import Jobs
 from sinks import job_rows, migrate, postgres
 from sinks.http import Http
-from streams.settings import Settings
+from streams.settings import Settings, process_name
 
 LOOK_SECONDS: Final = 1.0
 RULES_SECONDS: Final = 5.0
@@ -33,7 +31,7 @@ class Periodic:
     """The periodic part of one worker."""
 
     def __init__(self, settings: Settings, send: Send, pool: "asyncpg.Pool") -> None:
-        owner = f"{settings.worker_name}-{os.getpid()}-{secrets.token_hex(4)}"
+        owner = process_name(settings)
         self._pool = pool
         self._http = Http(settings.delivery_timeout)
         herald = Herald(settings, send)

@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import os
-import secrets
 import signal
 import sys
 import time
@@ -43,7 +41,7 @@ from streams.redis_link import connect, refuse_eviction
 from streams.redis_tables import FencedError, TableSet
 from streams.rules_config import BUILT_IN, RulesConfig, UnreadableRulesError, load
 from streams.rules_yaml import ConfigError
-from streams.settings import Settings
+from streams.settings import Settings, process_name
 from streams.tables import TABLES_OF
 from streams.topic_admin import flaws as flaws_of_topics
 from streams.topic_admin import log_id as current_log
@@ -144,8 +142,7 @@ class Worker:
             ALERTS: DedupLogic(self.settings, self.log_id, self.configs, self._fetch_config),
             INPUTS: IncidentsLogic(self.settings, self.log_id, self.configs, self._fetch_config),
         }
-        name = f"{self.settings.worker_name}-{os.getpid()}-{secrets.token_hex(4)}"
-        abreast = Abreast(self.redis, app_id(self.settings, "pipeline"), ALERTS, name)
+        abreast = Abreast(self.redis, app_id(self.settings, "pipeline"), ALERTS, process_name(self.settings))
         for topic, logic in logics.items():
             runner = self._runner(topic, logic, tables[topic])
             timers.append(

@@ -6,6 +6,8 @@ what it is and in which unit, and `.env.example` is generated from it.
 
 import dataclasses
 import ipaddress
+import os
+import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -216,6 +218,11 @@ class Settings:
     def flaps_within(self) -> timedelta:
         """`flap_window` as a duration; nothing flaps in Alertmanager's mode."""
         return timedelta(seconds=self.flap_window if self.alertmanager_mode == "off" else 0)
+
+
+def process_name(settings: Settings) -> str:
+    """A name of this process that no other has, nor the one that follows it: owners of leases go by it."""
+    return f"{settings.worker_name}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def masked(url: str) -> str:

@@ -16,7 +16,7 @@ from streams.records import AlertBatch
 from streams.redis_link import connect
 from streams.settings import Settings
 from streams.topics import ALERTS
-from tests.agents.steps import World, alert, at
+from tests.agents.steps import Owner, World, alert, at
 
 OLD = 600.0
 
@@ -78,15 +78,21 @@ async def test_without_redis_it_goes_by_what_it_heard(redis: Redis, settings: Se
     await gone.aclose()
 
 
-async def test_a_step_takes_nothing_while_another_worker_is_far_behind(world: World, settings: Settings) -> None:
-    owner = await world.start()
-    other = Abreast(world.redis, settings.app_prefix, ALERTS, "other")
+async def held_back(world: World) -> tuple[Owner, Abreast]:
+    """A worker whose old records wait, and another that says it has older ones."""
+    other, mine = (Abreast(world.redis, world.settings.app_prefix, ALERTS, name) for name in ("other", "mine"))
     await other.beat(time.time() - 2 * OLD, time.time())
-    owner.runner.abreast = Abreast(world.redis, settings.app_prefix, ALERTS, "mine")
+    owner = await world.start()
+    owner.runner.abreast = mine
+    await owner.runner.put(owner.events())  # type: ignore[arg-type]
+    return owner, other
+
+
+async def test_a_step_takes_nothing_while_another_worker_is_far_behind(world: World) -> None:
+    owner, other = await held_back(world)
+    since = owner.runner.last_step_at
     with capture_logs() as logs:
         running = asyncio.create_task(owner.runner.run())
-        await owner.runner.put(owner.events())  # type: ignore[arg-type]
-        since = owner.runner.last_step_at
         while owner.runner.last_step_at == since or not logs:
             await asyncio.wait({running}, timeout=0.01)
     assert (owner.runner.oldest, owner.partitions[0].next_offset) == (world.written_at, 0)
@@ -99,13 +105,10 @@ async def test_a_step_takes_nothing_while_another_worker_is_far_behind(world: Wo
     await owner.close()
 
 
-async def test_partitions_that_are_taken_away_are_not_held_back(world: World, settings: Settings) -> None:
-    owner = await world.start()
-    other = Abreast(world.redis, settings.app_prefix, ALERTS, "other")
-    await other.beat(time.time() - 2 * OLD, time.time())
-    owner.runner.abreast = Abreast(world.redis, settings.app_prefix, ALERTS, "mine")
+async def test_partitions_that_are_taken_away_are_not_held_back(world: World) -> None:
+    owner, other = await held_back(world)
+    assert owner.runner._taken(await owner.runner._order()) == []
     owner.abandoned = True
-    await owner.runner.put(owner.events())  # type: ignore[arg-type]
     assert len(owner.runner._taken(await owner.runner._order())) == 3
     await other.leave()
     await owner.close()
