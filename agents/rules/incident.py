@@ -303,7 +303,9 @@ def _ended(
     worst = worst_of(group, tuple(firing))
     header = _moved(group, tuple(firing), worst, members, now)
     if not fires(header) and group.alive:
-        header = moved_to(header, life.answer(header.state, Happening.CEASES), resolved_at=change.accepted_at)
+        # An alert of another partition may have opened it with a word that was accepted later.
+        over_at = max(change.accepted_at, header.opened_at)
+        header = moved_to(header, life.answer(header.state, Happening.CEASES), resolved_at=over_at)
         events.append(Event("resolved", {"by": "its alerts"}))
     elif worst is not group.severity:
         events.append(Event("severity", {"before": group.severity, "after": worst}))

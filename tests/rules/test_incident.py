@@ -83,6 +83,15 @@ def test_the_last_end_resolves_it_and_no_earlier_one() -> None:
     assert (story.now.status, story.now.resolved_at) == (IncidentStatus.RESOLVED, at(3))
 
 
+def test_it_is_not_over_before_it_began_whatever_word_comes_last() -> None:
+    story = Story()
+    story.tell("a", Change.FIRED, 5)
+    story.tell("b", Change.FIRED, 1)
+    story.tell("a", Change.RESOLVED, 6)
+    story.tell("b", Change.RESOLVED, 2)
+    assert (story.now.opened_at, story.now.resolved_at) == (at(5), at(5))
+
+
 def test_a_timeout_resolves_it_and_says_so() -> None:
     story = Story()
     story.tell("a", Change.FIRED, 0)
