@@ -225,6 +225,9 @@ def load(endpoints: str, report: str, **chosen: Any) -> None:  # noqa: ANN401 - 
     "--seconds", envvar="SECONDS", type=_SOME, default=10.0, show_default=True, help="how long HTTP is posted to"
 )
 @click.option("--batch", envvar="BATCH", type=_ONE_OR_MORE, default=64, show_default=True, help="alerts a request")
+@click.option(
+    "--workers", envvar="WORKERS", type=_ONE_OR_MORE, default=1, show_default=True, help="workers of the whole and HTTP"
+)
 @click.option("--report", envvar="REPORT", default="", help="write the figures to this file as JSON")
 def bench(report: str, **chosen: Any) -> None:  # noqa: ANN401 - the fields of a plan
     """Measure each stage alone and the whole, on a system of its own; Alertmanager too, where it is installed."""

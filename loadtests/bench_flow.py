@@ -46,11 +46,15 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BenchPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """`messages` are filled into RabbitMQ for each drain; HTTP is posted to for `seconds`."""
+    """`messages` are filled into RabbitMQ for each drain; HTTP is posted to for `seconds`.
+
+    From the stage with everything at once on there are `workers`; before, one stands for itself.
+    """
 
     messages: int = 100_000
     seconds: float = 10
     batch: int = 64
+    workers: int = 1
 
 
 class FlowBench:
@@ -68,6 +72,8 @@ class FlowBench:
         stages = [await self._filled()]
         stages.append(await self._bridge_alone())
         stages.append(await self._worker_alone())
+        for _ in range(self._plan.workers - 1):
+            await self._stack.start_role(Role.WORKER)
         await self._filled()
         stages.append(await self._whole())
         await self._stack.stop_role(Role.BRIDGE)
