@@ -53,7 +53,7 @@ simulate: $(STAMP) ## random lives of the pure core, each in several ways: SEEDS
 	@exec $(BIN)/python -m tests.simulation.seeds $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SEED),--seed $(SEED))
 
 .PHONY: bench
-bench: $(STAMP) ## each stage alone and the whole, in alerts/s and CPU (MESSAGES=100000, SECONDS=10, REPORT=FILE)
+bench: $(STAMP) ## each stage alone and the whole, in alerts/s and CPU (MESSAGES=100000, SECONDS=10, BATCH, WORKERS, REPORT=FILE)
 	@exec $(BIN)/incidents bench
 
 .PHONY: handover

@@ -13,6 +13,7 @@ All times are seconds since 1970, records' by the broker's clock.
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Final
 
@@ -21,16 +22,21 @@ from faust.types import EventT
 SPAN: Final = 5.0
 """Seconds of the log that a step takes at most while it catches up, and how old what waits is then."""
 PATIENCE: Final = 10.0
-"""Seconds of waiting that another worker is worth while its oldest record stays the same: it may have ended."""
+"""Seconds of waiting that another worker is worth while its oldest record stays the same."""
+_TURN: Final = 1.0
+"""Seconds between two questions that count as waiting at most: longer is a rebalance, or the process had stopped."""
 
 
 def oldest_first(events: Sequence[EventT[Any]], now: float) -> tuple[Sequence[EventT[Any]], float]:
     """The events in the order of the broker's time, and until when a step may take them.
 
-    Each partition's own order is kept, whatever the broker's clock did. What is
-    not old stays as it came, without a limit.
+    Each partition's own order is kept, whatever the broker's clock did. Where none
+    is old they stay as they came, without a limit.
     """
-    if not events or not is_old(appended_at(events[0]), now):
+    firsts: dict[int, float] = {}
+    for event in events:
+        firsts.setdefault(event.message.partition, appended_at(event))
+    if not firsts or not is_old(min(firsts.values()), now):
         return events, math.inf
     newest: dict[int, float] = {}
     timed = []
@@ -57,39 +63,53 @@ def appended_at(event: EventT[Any]) -> float:
     return event.message.timestamp or 0.0
 
 
-class Pace:
-    """How far one worker may go while the others catch up too.
+@dataclass
+class _Other:
+    """Another worker. The numbers are seconds that this one has waited, in all, when something was so."""
 
-    No further than `SPAN` after the oldest record that waits with another. The
-    worker that has the oldest of all waits for nobody, so one always goes on.
-    None waits longer, in all, than its own records were late at their turn: for
-    the others' sake nothing gets more than twice as late.
+    oldest: float
+    heard: float
+    moved: float
+    most: float = 0.0
+
+
+class Pace:
+    """How far one worker may go while others catch up too: no further than `SPAN` after the oldest record of another.
+
+    The worker that has the oldest of all waits for nobody, so one always goes on.
+    None waits for one other longer, in all, than its own records were late
+    meanwhile: whoever was up to date is not held up by one that is far behind.
     """
 
     def __init__(self) -> None:
         self.waited = 0.0
-        self._most = 0.0
         self._since: float | None = None
-        self._others: dict[str, tuple[float, float]] = {}
+        self._others: dict[str, _Other] = {}
 
-    def hear(self, oldest: Mapping[str, float]) -> None:
-        """By worker, when the oldest record that waits there was written; only of those that catch up."""
-        heard = {}
-        for worker, at in oldest.items():
-            known = self._others.get(worker)
-            heard[worker] = known if known and known[0] == at else (at, self.waited)
-        self._others = heard
+    def until(self, oldest: float, others: Mapping[str, float] | None, now: float) -> float:
+        """Until when a step may take records, where the oldest that waits here was written then.
 
-    def until(self, oldest: float, now: float) -> float:
-        """Until when a step may take records, where the oldest of this worker was written then."""
+        `others` says the same of each other worker of which an old record waits; None where that is not known now.
+        """
         if self._since is not None:
-            self.waited += max(0.0, now - self._since)
+            self.waited += min(max(0.0, now - self._since), _TURN)
             self._since = None
-        self._most = max(self._most, now - oldest - self.waited)
-        if self.waited >= self._most:
-            return math.inf
-        moving = (at for at, waited in self._others.values() if self.waited - waited < PATIENCE)
-        until = min(moving, default=math.inf) + SPAN
+        if others is not None:
+            self._others = {worker: self._heard(worker, at) for worker, at in others.items()}
+        until = math.inf
+        for other in self._others.values():
+            waited = self.waited - other.heard
+            other.most = max(other.most, now - oldest - waited)
+            if waited < other.most and self.waited - other.moved < PATIENCE:
+                until = min(until, other.oldest + SPAN)
         if oldest > until:
             self._since = now
         return until
+
+    def _heard(self, worker: str, oldest: float) -> _Other:
+        known = self._others.get(worker)
+        if known is None:
+            return _Other(oldest, self.waited, self.waited)
+        if known.oldest != oldest:
+            known.oldest, known.moved = oldest, self.waited
+        return known

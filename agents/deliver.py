@@ -34,7 +34,7 @@ from streams.kafka_link import KafkaLink
 from streams.logs import configure
 from streams.observe import Health, Phase, Question, serve
 from streams.redis_link import connect
-from streams.settings import Settings, process_name
+from streams.settings import Settings, new_owner
 from streams.topics import INPUTS, TASKS, topic_name
 from streams.transport import PositionedApp
 
@@ -86,7 +86,7 @@ async def deliver(settings: Settings, stopping: asyncio.Event) -> None:
         teller = Teller(pool, link, settings.partitions)
         redis = connect(settings.redis_url, socket_timeout=0.5, socket_connect_timeout=0.5)
         stack.push_async_callback(redis.aclose)
-        owner = process_name(settings)
+        owner = new_owner(settings)
         versions = Versions(pool)
         dispatcher = Dispatcher(
             pool,

@@ -16,7 +16,7 @@ from agents.job_alerts import Herald, Send
 from agents.jobs import Jobs
 from sinks import job_rows, migrate, postgres
 from sinks.http import Http
-from streams.settings import Settings, process_name
+from streams.settings import Settings, new_owner
 
 LOOK_SECONDS: Final = 1.0
 RULES_SECONDS: Final = 5.0
@@ -31,7 +31,7 @@ class Periodic:
     """The periodic part of one worker."""
 
     def __init__(self, settings: Settings, send: Send, pool: "asyncpg.Pool") -> None:
-        owner = process_name(settings)
+        owner = new_owner(settings)
         self._pool = pool
         self._http = Http(settings.delivery_timeout)
         herald = Herald(settings, send)

@@ -80,6 +80,7 @@ class StepRunner:
         self.last_step_at = time.monotonic()
         self.waiting = ""
         self.oldest: float | None = None
+        self._is_stepping = False
         metrics.buffer_fill_ratio.labels(self.name).set_function(self._fill)
         self._commit_seconds = metrics.commit_seconds.labels(self.name)
         self._traces: StepTraces | None = None
@@ -97,6 +98,11 @@ class StepRunner:
 
     def _move(self) -> None:
         self.last_step_at = time.monotonic()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it has records that have no effect yet."""
+        return bool(self._buffer) or self._is_stepping
 
     def _fill(self) -> float:
         return max(len(self._buffer) / (4 * self.limit), self._held / HELD_BYTES)
@@ -127,6 +133,7 @@ class StepRunner:
             if not self._buffer:
                 self._some.clear()
             self._room.set()
+            self._is_stepping = True
             try:
                 await self._step(events)
             except AbandonedError:
@@ -134,8 +141,12 @@ class StepRunner:
                 self._buffer.clear()
                 self._held = 0
                 self._some.clear()
+                self._room.set()
+                self.oldest = None
                 self.forget()
                 continue
+            finally:
+                self._is_stepping = False
             acking = time.perf_counter()
             for event in events:
                 event.ack()

@@ -41,7 +41,7 @@ from streams.redis_link import connect, refuse_eviction
 from streams.redis_tables import FencedError, TableSet
 from streams.rules_config import BUILT_IN, RulesConfig, UnreadableRulesError, load
 from streams.rules_yaml import ConfigError
-from streams.settings import Settings, process_name
+from streams.settings import Settings, new_owner
 from streams.tables import TABLES_OF
 from streams.topic_admin import flaws as flaws_of_topics
 from streams.topic_admin import log_id as current_log
@@ -142,7 +142,7 @@ class Worker:
             ALERTS: DedupLogic(self.settings, self.log_id, self.configs, self._fetch_config),
             INPUTS: IncidentsLogic(self.settings, self.log_id, self.configs, self._fetch_config),
         }
-        abreast = Abreast(self.redis, app_id(self.settings, "pipeline"), ALERTS, process_name(self.settings))
+        abreast = Abreast(self.redis, app_id(self.settings, "pipeline"), ALERTS, new_owner(self.settings))
         for topic, logic in logics.items():
             runner = self._runner(topic, logic, tables[topic])
             timers.append(
@@ -233,6 +233,7 @@ class Worker:
         generation = self.app.consumer_generation_id
         try:
             positions = await self.loaders[topic].load(partitions)
+            self.runners[topic].oldest = None
         except FencedError as error:
             if not self.app.rebalancing and generation == self.app.consumer_generation_id:
                 self._fail(error)
@@ -337,7 +338,8 @@ class Worker:
         """Tell the other workers of what waits here while a step takes long or waits itself."""
         while True:
             await asyncio.sleep(BEAT_SECONDS)
-            await abreast.beat(self.runners[ALERTS].oldest if self._behind.get(ALERTS) else None, time.time())
+            waits = self.runners[ALERTS].is_busy or self._behind.get(ALERTS)
+            await abreast.beat(self.runners[ALERTS].oldest if waits else None, time.time())
 
     def _owned(self, names: Mapping[str, str]) -> list[Owned]:
         assigned = self.app.consumer.assignment()

@@ -75,3 +75,27 @@ for t = 2, #KEYS do redis.call('UNLINK', KEYS[t]) end
 return 1
 """
 )
+
+# Says one's own time, if any, and answers everybody else's who said theirs lately. KEYS: a hash. ARGV: own name,
+# own time or nothing, milliseconds that a word counts. Answers name and time in turn.
+SAY: Final = """
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+if ARGV[2] == '' then
+  redis.call('HDEL', KEYS[1], ARGV[1])
+else
+  redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' ' .. string.format('%.0f', now))
+end
+local said, others = redis.call('HGETALL', KEYS[1]), {}
+for at = 1, #said, 2 do
+  local time, when = string.match(said[at + 1], '^(%S+) (%S+)$')
+  if now - tonumber(when) > tonumber(ARGV[3]) then
+    redis.call('HDEL', KEYS[1], said[at])
+  elseif said[at] ~= ARGV[1] then
+    others[#others + 1] = said[at]
+    others[#others + 1] = time
+  end
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return others
+"""

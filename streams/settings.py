@@ -220,8 +220,8 @@ class Settings:
         return timedelta(seconds=self.flap_window if self.alertmanager_mode == "off" else 0)
 
 
-def process_name(settings: Settings) -> str:
-    """A name of this process that no other has, nor the one that follows it: owners of leases go by it."""
+def new_owner(settings: Settings) -> str:
+    """A name for what holds leases or speaks for itself in this process: a new one at each call, that no other has."""
     return f"{settings.worker_name}-{os.getpid()}-{secrets.token_hex(4)}"
 
 

@@ -90,6 +90,19 @@ class _Consumer(Consumer):
             return {}, set()
         return await super()._wait_next_records(timeout)
 
+    def on_buffer_full(self, tp: TP) -> None:
+        """Fetch no more of the whole topic: its partitions fill one buffer, and each more would go over its brim.
+
+        Faust would wait there, in the one loop that hands out every topic's messages.
+        """
+        for one in [tp, *(other for other in self._get_active_partitions() if other.topic == tp.topic)]:
+            super().on_buffer_full(one)
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        """Fetch the whole topic again."""
+        for one in [other for other in self._buffered_partitions if other.topic == tp.topic]:
+            super().on_buffer_drop(one)
+
     async def perform_seek(self) -> None:
         """After Faust's own seek to the committed offsets, go where the state says."""
         await super().perform_seek()

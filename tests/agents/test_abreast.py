@@ -9,11 +9,13 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
+from agents import abreast
 from agents.abreast import Abreast
 from agents.alignment import SPAN
 from streams import codec
 from streams.records import AlertBatch
 from streams.redis_link import connect
+from streams.redis_scripts import SAY
 from streams.settings import Settings
 from streams.topics import ALERTS
 from tests.agents.steps import Owner, World, alert, at
@@ -72,7 +74,7 @@ async def test_without_redis_it_goes_by_what_it_heard(redis: Redis, settings: Se
     await two.beat(now - 2 * OLD, now)
     one = Abreast(redis, settings.app_prefix, ALERTS, "w1")
     assert await one.until(now - OLD, now) == now - 2 * OLD + SPAN
-    one._redis = gone
+    one._script = gone.register_script(SAY)
     assert await one.until(now - OLD, now) == now - 2 * OLD + SPAN
     await two.leave()
     await gone.aclose()
@@ -88,13 +90,35 @@ async def held_back(world: World) -> tuple[Owner, Abreast]:
     return owner, other
 
 
+async def test_of_a_worker_that_was_killed_nobody_hears_for_long(
+    redis: Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = (Abreast(redis, settings.app_prefix, ALERTS, name) for name in ("w1", "w2"))
+    now = time.time()
+    await two.beat(now - 2 * OLD, now)
+    assert await one.until(now - OLD, now) == now - 2 * OLD + SPAN
+    monkeypatch.setattr(abreast, "_LASTS_MS", -1)
+    assert await one.until(now - OLD, now) == math.inf
+
+
+async def test_a_beat_that_is_under_way_does_not_outlive_who_leaves(redis: Redis, settings: Settings) -> None:
+    one, two = (Abreast(redis, settings.app_prefix, ALERTS, name) for name in ("w1", "w2"))
+    now = time.time()
+    await asyncio.gather(two.beat(now - 2 * OLD, now), two.leave(), two.beat(now - 2 * OLD, now))
+    assert await one.until(now - OLD, now) == math.inf
+    await one.leave()
+    assert not await redis.keys(f"*{settings.app_prefix}*oldest")
+
+
 async def test_a_step_takes_nothing_while_another_worker_is_far_behind(world: World) -> None:
     owner, other = await held_back(world)
-    since = owner.runner.last_step_at
     with capture_logs() as logs:
         running = asyncio.create_task(owner.runner.run())
-        while owner.runner.last_step_at == since or not logs:
+        turns = set[float]()
+        while len(turns) < 4:
             await asyncio.wait({running}, timeout=0.01)
+            assert not running.done(), running.exception()
+            turns.add(owner.runner.last_step_at)
     assert (owner.runner.oldest, owner.partitions[0].next_offset) == (world.written_at, 0)
     assert [line["event"] for line in logs] == ["lets workers that are further behind go first"]
     await other.leave()

@@ -309,6 +309,24 @@ async def test_a_step_whose_partitions_go_away_while_it_waits_is_given_up(world:
     assert await outcome(world) == got
 
 
+async def test_whoever_waits_for_room_goes_on_when_a_step_is_given_up(world: World) -> None:
+    async def away(_: Any) -> None:
+        raise KafkaTimeoutError
+
+    owner = await world.start()
+    owner.runner.send = away
+    owner.runner.limit = 1  # the buffer is full with less than the log has
+    running = asyncio.create_task(owner.runner.run())
+    await owner.runner.put(owner.events())  # type: ignore[arg-type]
+    waiting = asyncio.create_task(owner.runner.put([]))
+    assert not (await asyncio.wait({waiting}, timeout=0.05))[0]
+    owner.abandoned = True
+    await asyncio.wait_for(waiting, 20)
+    assert not owner.runner.is_busy
+    await settle(running)
+    await owner.close()
+
+
 async def test_events_are_acknowledged_once_their_step_is_done(world: World) -> None:
     owner = await world.start()
     events, first = owner.events(), owner.send

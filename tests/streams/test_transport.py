@@ -27,7 +27,7 @@ from streams import kafka_cut
 from streams.app import options
 from streams.settings import Settings
 from streams.topic_admin import ensure_topics
-from streams.topics import ALERTS, topic_name
+from streams.topics import ALERTS, INPUTS, topic_name
 from streams.transport import PositionedApp, settled
 from tests.conftest import Broker
 
@@ -41,6 +41,8 @@ READ = {
     Consumer._seek: "4f95c631420410a5",
     Consumer._wait_next_records: "6218e1969a636b3f",
     Consumer._get_active_partitions: "b24897f3c7afdb5d",
+    Consumer.on_buffer_full: "c8961679e0bcdce5",
+    Consumer.on_buffer_drop: "4b57e8a418d5ad9c",
     Recovery.on_recovery_completed: "6ef567acf072e46d",
     TableManager.recovery.fget: "f0bf5de78b4c3d23",  # type: ignore[attr-defined]
     AIOKafkaConsumer.__init__: "01506f316191f7c9",
@@ -140,3 +142,40 @@ async def test_partitions_take_turns_although_one_has_much_to_hand_out(log: Sett
     got = await read(log, {0: 0, 1: 0}, 20, broker_max_poll_records=3)
     second = next(place for place, (partition, _, _) in enumerate(got) if partition != got[0][0])
     assert second <= 3  # not after all ten of the first
+
+
+@pytest.mark.slow
+async def test_a_topic_that_nobody_takes_from_does_not_hold_up_another(log: Settings) -> None:
+    held, other = (topic_name(log.app_prefix, topic) for topic in (ALERTS, INPUTS))
+    app = PositionedApp(
+        topic_name(log.app_prefix, "reader"),
+        **{**options(log), "stream_buffer_maxsize": 10, "broker_max_poll_records": 2},
+    )
+    got: list[bytes] = []
+    full = asyncio.Event()
+
+    async def nothing(stream: Any) -> None:
+        async for _ in stream.events():
+            await asyncio.Event().wait()
+
+    async def everything(stream: Any) -> None:
+        async for event in stream.events():
+            got.append(event.value)
+            if len(got) == 20:
+                full.set()
+
+    for name, agent in ((held, nothing), (other, everything)):
+        topic = app.topic(name, value_type=bytes, value_serializer="raw", partitions=log.partitions)
+        app.agent(topic, name=name)(agent)
+    app.conf.stream_wait_empty = False
+    async with faust_app_running(app, stop_timeout=10):
+        while not app.consumer._buffered_partitions:
+            await asyncio.sleep(0.01)
+        assert {tp.topic for tp in app.consumer._buffered_partitions} == {held}
+        producer = AIOKafkaProducer(bootstrap_servers=log.kafka_url)
+        await producer.start()
+        for n in range(20):
+            await producer.send_and_wait(other, b"%d" % n, partition=n % log.partitions)
+        await producer.stop()
+        await asyncio.wait_for(full.wait(), 60)
+    assert sorted(got) == sorted(b"%d" % n for n in range(20))
