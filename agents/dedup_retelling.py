@@ -27,16 +27,17 @@ class Retelling:
             return  # with the alert's first event of the record all that came of that record is told
         self._heard[identity] = at[0]
         fired = firing  # an end begins an occurrence only where nothing was known of the alert
-        for state, pulse in self._partition.past.get(identity, ()):
+        past = self._partition.past.get(identity, ())
+        for state, pulse in past:
             if fired:
-                self._beginning(at, identity, state, pulse, accepted_at)
+                self._beginning(at, identity, state, pulse, accepted_at, only=False)
             self._standing(at, identity, state, pulse, accepted_at)
             fired = True
         newest = self._alerts.pulse(identity)
         if newest is not None:
             state = self._alerts.state(identity)
             if fired and not newest.firing:
-                self._beginning(at, identity, state, newest, accepted_at)
+                self._beginning(at, identity, state, newest, accepted_at, only=not past)
             self._standing(at, identity, state, newest, accepted_at)
 
     def untold(self, offset: int, now: datetime) -> None:
@@ -61,12 +62,12 @@ class Retelling:
         self._standing(at, identity, self._alerts.state(identity), pulse, heard_at)
 
     def _beginning(
-        self, at: tuple[int, int], identity: str, state: AlertState, pulse: Pulse, accepted_at: datetime
+        self, at: tuple[int, int], identity: str, state: AlertState, pulse: Pulse, accepted_at: datetime, *, only: bool
     ) -> None:
-        """A row is over already whose groups may not know that it began."""
+        """A row is over already whose groups may not know that it began; whether it is the only one of the record."""
         if pulse.offset >= at[0] and pulse.first_seen_at == accepted_at:
             began = msgspec.structs.replace(pulse, firing=True, ends_at=None, revision=pulse.revision - 1)
-            self._telling.tell(at, identity, None, state, began, Change.FIRED, accepted_at)
+            self._telling.tell(at, identity, None, state, began, Change.FIRED, accepted_at, begins=only)
 
     def _standing(
         self, at: tuple[int, int], identity: str, state: AlertState, pulse: Pulse, accepted_at: datetime

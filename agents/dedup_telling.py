@@ -33,6 +33,7 @@ class Telling:
         self._strict = strict
         self._sources = Sources()
         self._told: dict[int, list[MemberChange]] = {}
+        self._places: dict[int, tuple[int, int]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._told or self._sources)
@@ -49,12 +50,15 @@ class Telling:
         *,
         by_timeout: bool = False,
         again: bool = False,
+        begins: bool = False,
+        placed: bool = False,
         former_rules: tuple[InhibitRule, ...] = (),
     ) -> None:
         """Tell the groups that the alert is in, and those it left; `cause` is (offset, index) of what changed it.
 
         `again` marks what may have been told already: an end of which nobody knows the beginning joins nothing
-        then. `former_rules` inhibited before those in force, where the alert is routed anew.
+        then; `begins` such a beginning, whose index is that of the first time; `placed` what a step done again
+        tells in the same order. `former_rules` inhibited before those in force, where the alert is routed anew.
         """
         rules = self.config.inhibit_rules
         self._sources.tell(identity, before, state, pulse, rules, former_rules or rules)
@@ -62,13 +66,14 @@ class Telling:
         over = state.former if tell is Change.RESOLVED and not self._strict else ()
         # One revision is heard once: a group that hears of the end is not told before that its alert left.
         reached = {ref.group for ref in (*state.groups, *over)}
+        how = {"by_timeout": by_timeout, "again": again, "begins": begins, "placed": placed}
         for ref in (ref for ref in (before.groups if before is not None else ()) if ref.group not in reached):
-            self._tell(ref, cause, identity, state, pulse, Change.LEFT, accepted_at, by_timeout=by_timeout, again=again)
+            self._tell(ref, cause, identity, state, pulse, Change.LEFT, accepted_at, **how)
         for ref in state.groups:
             change = Change.FIRED if tell is Change.CHANGED and ref.group not in sent else tell
-            self._tell(ref, cause, identity, state, pulse, change, accepted_at, by_timeout=by_timeout, again=again)
+            self._tell(ref, cause, identity, state, pulse, change, accepted_at, **how)
         for ref in over:
-            self._tell(ref, cause, identity, state, pulse, tell, accepted_at, by_timeout=by_timeout, again=again)
+            self._tell(ref, cause, identity, state, pulse, tell, accepted_at, **how)
 
     def _tell(
         self,
@@ -82,8 +87,11 @@ class Telling:
         *,
         by_timeout: bool,
         again: bool,
+        begins: bool,
+        placed: bool,
     ) -> None:
         offset, index = cause
+        number = keys.partition_of(ref.group, self._partitions)
         told = MemberChange(
             change=change,
             group=ref.group,
@@ -106,8 +114,16 @@ class Telling:
             again=again,
             config_version=state.config_version,
             flaps=pulse.flaps,
+            place=self._next_place(number, offset) if placed else -1,
+            begins=begins,
         )
-        self._told.setdefault(keys.partition_of(ref.group, self._partitions), []).append(told)
+        self._told.setdefault(number, []).append(told)
+
+    def _next_place(self, number: int, offset: int) -> int:
+        known, place = self._places.get(number, (offset, 0))
+        place = place if known == offset else 0
+        self._places[number] = (offset, place + 1)
+        return place
 
     def _receivers_of(self, state: AlertState) -> tuple[str, ...]:
         """Who hears of the alert in the groups it is in now."""

@@ -81,6 +81,8 @@ class DedupWork:
         self._verdicts = Verdicts(logic.log_id, partition.view.partition, settings.verdict_event_ids)
         self._counts = dict.fromkeys(Verdict, 0)
         self._rejected: list[Rejected] = []
+        # What a rebuild replays is told again in parts only, and so in another order.
+        self._is_placed = not (replaying and partition.untold)
         self._ticked = False
         self._waiting_rows: list[tuple[str, Pulse]] = []
         self._waiting_routes: list[str] = []
@@ -166,7 +168,9 @@ class DedupWork:
             state = before  # an end in our own format need not repeat what its alert says
         self._alerts.write(identity, pulse, state)
         if decided.tell is not None:
-            self._telling.tell((offset, index), identity, before, state, pulse, decided.tell, accepted_at)
+            self._telling.tell(
+                (offset, index), identity, before, state, pulse, decided.tell, accepted_at, placed=self._is_placed
+            )
 
     def _stated(self, alert: Alert, before: AlertState | None, *, began: bool) -> AlertState:
         body = codec.decode_body(alert.body)

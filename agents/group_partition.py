@@ -40,11 +40,13 @@ class Causes(msgspec.Struct, frozen=True, array_like=True, tag=1):
 
     A partition's changes come in the order of their causes, so an older one came
     before: its repeat (a step done again, a former owner's late send) is not new,
-    though no member may be left to tell it by.
+    though no member may be left to tell it by. `last` has place and index of the
+    newest cause's last change that came, where those are known.
     """
 
     log_id: str = ""
     newest: dict[int, int] = {}
+    last: dict[int, tuple[int, int]] = {}
 
 
 decode_group = msgspec.msgpack.Decoder(GroupState).decode

@@ -96,7 +96,7 @@ class IncidentsWork:
         self._ticked = False
         self._context = ""
         self._causes = partition.causes
-        self._newest = dict(partition.causes.newest)
+        self._newest, self._last = dict(partition.causes.newest), dict(partition.causes.last)
         self._rule_rows: list[RuleRow] = []
 
     def apply(self, offset: int, record: InputsRecord | Unhandled) -> None:
@@ -180,12 +180,21 @@ class IncidentsWork:
                     self.held.put(key, after, visible=False)
 
     def _is_new(self, change: MemberChange, log_id: str) -> bool:
-        """Whether nothing newer of the same partition of `alerts` has come before; of one cause there may be more."""
+        """Whether neither it nor anything newer of the same partition of `alerts` has come before."""
         if log_id != self._causes.log_id:
-            self._causes, self._newest = Causes(log_id), {}
-        if change.cause < self._newest.get(change.cause_partition, -1):
+            self._causes, self._newest, self._last = Causes(log_id), {}, {}
+        number = change.cause_partition
+        newest = self._newest.get(number, -1)
+        if change.cause < newest:
             return False
-        self._newest[change.cause_partition] = change.cause
+        if change.cause > newest:
+            self._newest[number] = change.cause
+            self._last.pop(number, None)
+        place, index = self._last.get(number, (-1, -1))
+        if 0 <= change.place <= place or (change.begins and change.index < index):
+            return False
+        if change.place >= 0:
+            self._last[number] = (change.place, change.index)
         return True
 
     def _change(self, change: MemberChange, log_id: str) -> None:
@@ -301,8 +310,9 @@ class IncidentsWork:
         self._rule_rows = [*self.suppressor.rows.values(), *self.correlator.rows(), *unsent]
         for row in self._rule_rows:
             self.overlay.put(RULES, row.key, row.value)
-        if self._newest != self.partition.causes.newest or self._causes.log_id != self.partition.causes.log_id:
-            self._causes = Causes(self._causes.log_id, self._newest)
+        heard = Causes(self._causes.log_id, self._newest, self._last)
+        if heard != self.partition.causes:
+            self._causes = heard
             self.overlay.put(RULES, CAUSES, codec.encode(self._causes))
         self.held.finish()
 

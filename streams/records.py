@@ -186,6 +186,8 @@ class MemberChange(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     `config_version` is that of the rules whose routes led to the alert's present groups.
     `again`: a rebuild, or a new log, tells it once more: an end whose beginning nobody knows joins nothing then.
     `flaps` counts its firings that followed an end within the flap window, one upon the other.
+    `place` counts the changes that the same cause told the same partition of groups before, where a step done
+    again tells them in the same order (-1: it need not). `begins`: a rebuild tells how something began that is over.
     """
 
     change: Change
@@ -209,6 +211,8 @@ class MemberChange(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     again: bool = False
     config_version: int = 0
     flaps: int = 0
+    place: int = -1
+    begins: bool = False
 
 
 class InputBatch(msgspec.Struct, frozen=True, array_like=True, kw_only=True, tag="inputs"):

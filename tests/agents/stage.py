@@ -1,5 +1,6 @@
 """Both agents' partitions without any service: records in, tables and rows out."""
 
+import copy
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -213,6 +214,16 @@ class Dedup:
         self.partition.pg_applied = offset
         work.committed()
         return sent
+
+
+def rebuilt(stage: Dedup, before: int, **changed: Any) -> Dedup:
+    """A new owner with the rows of all that was written, at the offset `before`, as if nothing after it was sent."""
+    tables = {**copy.deepcopy(stage.view.tables), "recent": {}}
+    owner = Dedup(**changed)
+    owner.partition = AlertsPartition.over(
+        View(0, Mark(2, LOG, before, 1, T0), tables), pg_applied=stage.view.offset, config_version=1, watermark=T0
+    )
+    return owner
 
 
 @dataclass

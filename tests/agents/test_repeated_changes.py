@@ -1,11 +1,13 @@
 """A change that comes again after its alert has left its group is not new, with Redis or after a rebuild."""
 
+import msgspec
+
 from agents.group_partition import CAUSES, RULES, InputsPartition
 from streams import codec
-from streams.records import InputBatch
+from streams.records import AlertBatch, Change, InputBatch
 from streams.redis_tables import View
 from streams.rules_config import load
-from tests.agents.stage import Dedup, Incidents, alert, at, batch, tick
+from tests.agents.stage import Dedup, Incidents, alert, at, batch, rebuilt, tick
 
 QUIET = {
     1: load(
@@ -15,8 +17,8 @@ QUIET = {
 }  # nobody is told, so a resolved alert leaves at the next flush
 
 
-def heard(dedup: Dedup, *records: object) -> list[InputBatch]:
-    sent = dedup.step(*records)  # type: ignore[arg-type]
+def heard(dedup: Dedup, *records: AlertBatch, replaying: bool = False) -> list[InputBatch]:
+    sent = dedup.step(*records, replaying=replaying)
     found = [codec.decode_inputs(one.value) for one in sent if one.topic.endswith("incident-inputs")]
     return [one for one in found if isinstance(one, InputBatch)]
 
@@ -38,6 +40,49 @@ def test_what_came_before_something_newer_is_not_new_though_its_alert_has_left()
     groups.step(told[0])
     assert groups.members == {}
     assert groups.groups == before
+
+
+def in_one_record() -> tuple[Dedup, Incidents, list[InputBatch], AlertBatch]:
+    """An alert that fired and ended in one record beside one that fires on, and left; and all that was heard."""
+    dedup, groups = Dedup(configs=QUIET, partitions=1), Incidents(configs=QUIET, partitions=1)
+    heard(dedup, batch(alert("c")))
+    record = batch(alert("b"), alert("a"), alert("a", firing=False, event_at=at(3)), seconds=3)
+    told = heard(dedup, record)
+    groups.step(*told)
+    groups.step(tick(20))
+    assert len(groups.members) == 1
+    return dedup, groups, told, record
+
+
+def test_of_one_cause_nothing_is_taken_twice_though_its_alert_has_left() -> None:
+    _, groups, told, _ = in_one_record()
+    before = dict(groups.groups)
+    groups.step(*told)
+    assert groups.groups == before
+    assert groups.work(told).advance(99).causes is None
+
+
+def test_of_one_cause_the_rest_is_taken_where_the_first_part_came_before() -> None:
+    _, _, told, _ = in_one_record()
+    [whole] = told
+    groups = Incidents(configs=QUIET, partitions=1)
+    groups.step(msgspec.structs.replace(whole, items=whole.items[:1]))
+    groups.step(*told)
+    assert [line[2] for line in groups.rows.timeline].count("alert fired") == 2
+    assert {member.firing for member in groups.members.values()} == {True, False}
+
+
+def test_what_was_heard_of_is_not_begun_again_by_a_rebuild_though_its_alert_has_left() -> None:
+    dedup, groups, _, record = in_one_record()
+    owner = rebuilt(dedup, before=0, partitions=1, configs=QUIET)
+    again = [change for one in heard(owner, record, replaying=True) for change in one.items]
+    assert [(change.change, change.begins) for change in again][1:] == [(Change.FIRED, True), (Change.RESOLVED, False)]
+    before = dict(groups.groups)
+    groups.step(*(codec.decode_inputs(one.value) for one in owner.sent_last))
+    assert groups.groups == before
+    anew = Incidents(configs=QUIET, partitions=1)
+    anew.step(*(codec.decode_inputs(one.value) for one in owner.sent_last))
+    assert {member.firing for member in anew.members.values()} == {True, False}
 
 
 def test_how_far_was_heard_is_in_the_table_and_in_the_progress_row() -> None:

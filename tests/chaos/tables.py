@@ -65,7 +65,7 @@ def _differences(before: Dump, after: Dump) -> Iterator[str]:
 
 def _is_later(old: bytes, new: bytes) -> bool:
     """The same log, and of each partition the same offset or a later one."""
-    (*was, before), (*now, after) = msgspec.msgpack.decode(old), msgspec.msgpack.decode(new)
+    (*was, before, _), (*now, after, _) = msgspec.msgpack.decode(old), msgspec.msgpack.decode(new)
     return was == now and before.keys() == after.keys() and all(after[one] >= before[one] for one in before)
 
 

@@ -123,7 +123,7 @@ DUMP: tables.Dump = {
     "{pipeline:alerts:0}:t:pulses": {"a": msgspec.msgpack.encode(PULSE)},
     "{pipeline:alerts:0}:t:recent": {"1-1": msgspec.msgpack.encode([1, "at", b"12345678abcdefgh"])},
     "{pipeline:incident-inputs:0}:t:groups": {"g": msgspec.msgpack.encode(["team", 3])},
-    "{pipeline:incident-inputs:0}:t:rules": {"causes": msgspec.msgpack.encode([1, "log", {0: 7, 1: 9}])},
+    "{pipeline:incident-inputs:0}:t:rules": {"causes": msgspec.msgpack.encode([1, "log", {0: 7, 1: 9}, {0: (2, 5)}])},
 }
 
 
@@ -139,7 +139,7 @@ def test_a_rebuild_that_gives_everything_back_holds() -> None:
     assert tables.differences(DUMP, DUMP) == []
     assert tables.differences(DUMP, {**DUMP, "{pipeline:alerts:0}:t:recent": recent}) == []
     assert tables.differences(DUMP, changed("pulses", "a", [*PULSE[:13], 6, "later", 30, False])) == []
-    assert tables.differences(DUMP, changed("rules", "causes", [1, "log", {0: 7, 1: 12}])) == []
+    assert tables.differences(DUMP, changed("rules", "causes", [1, "log", {0: 7, 1: 12}, {}])) == []
 
 
 @pytest.mark.parametrize(
@@ -150,9 +150,9 @@ def test_a_rebuild_that_gives_everything_back_holds() -> None:
         changed("groups", "h", ["team", 1]),
         changed("pulses", "a", [*PULSE[:11], 8, *PULSE[12:]]),
         changed("recent", "1-1", [1, "at", b"12345678"]),
-        changed("rules", "causes", [1, "log", {0: 7, 1: 8}]),
-        changed("rules", "causes", [1, "another log", {0: 7, 1: 9}]),
-        changed("rules", "causes", [1, "log", {0: 7}]),
+        changed("rules", "causes", [1, "log", {0: 7, 1: 8}, {}]),
+        changed("rules", "causes", [1, "another log", {0: 7, 1: 9}, {}]),
+        changed("rules", "causes", [1, "log", {0: 7}, {}]),
         {name: values for name, values in DUMP.items() if "groups" not in name},
     ],
     ids=[

@@ -169,9 +169,10 @@ async def test_a_topic_that_nobody_takes_from_does_not_hold_up_another(log: Sett
         app.agent(topic, name=name)(agent)
     app.conf.stream_wait_empty = False
     async with faust_app_running(app, stop_timeout=10):
-        while not app.consumer._buffered_partitions:
+        consumer: Any = app.consumer
+        while not consumer._buffered_partitions:
             await asyncio.sleep(0.01)
-        assert {tp.topic for tp in app.consumer._buffered_partitions} == {held}
+        assert {tp.topic for tp in consumer._buffered_partitions} == {held}
         producer = AIOKafkaProducer(bootstrap_servers=log.kafka_url)
         await producer.start()
         for n in range(20):
