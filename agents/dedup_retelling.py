@@ -37,7 +37,9 @@ class Retelling:
         if newest is not None:
             state = self._alerts.state(identity)
             if fired and not newest.firing:
-                self._beginning(at, identity, state, newest, accepted_at, only=not past)
+                # In one record, and in the groups that it has now: they have heard of it by this index.
+                only = not past and not state.former and newest.offset == at[0]
+                self._beginning(at, identity, state, newest, accepted_at, only=only)
             self._standing(at, identity, state, newest, accepted_at)
 
     def untold(self, offset: int, now: datetime) -> None:

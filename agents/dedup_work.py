@@ -81,8 +81,8 @@ class DedupWork:
         self._verdicts = Verdicts(logic.log_id, partition.view.partition, settings.verdict_event_ids)
         self._counts = dict.fromkeys(Verdict, 0)
         self._rejected: list[Rejected] = []
-        # What a rebuild replays is told again in parts only, and so in another order.
-        self._is_placed = not (replaying and partition.untold)
+        # A rebuild tells again in parts only, and alerts that are not routed anew yet may be so in another order.
+        self._is_placed = not (replaying and (partition.untold or partition.deadlines.first(ROUTE)))
         self._ticked = False
         self._waiting_rows: list[tuple[str, Pulse]] = []
         self._waiting_routes: list[str] = []
@@ -311,7 +311,10 @@ class DedupWork:
             return
         state = self._alerts.state(identity)
         self._alerts.write(identity, ended, state)
-        self._telling.tell((offset, index), identity, state, state, ended, Change.RESOLVED, self._now, by_timeout=True)
+        # It fired before, so whoever does not know it has let it go: `again` joins nothing.
+        self._telling.tell(
+            (offset, index), identity, state, state, ended, Change.RESOLVED, self._now, by_timeout=True, again=True
+        )
 
     def _configure(self, offset: int, record: ConfigChanged) -> None:
         self._now = max(self._now, record.announced_at)
@@ -325,6 +328,7 @@ class DedupWork:
             cause = self.logic.unread.get(record.version, UnreadableRulesError(record.version))
             raise Poison(offset, 0, cause) from error
         former, self._config_version = self._config_version, record.version
+        self._is_placed = self._is_placed and not self.replaying
         # In an order that a replay repeats: new incidents are named after their place in it.
         pulses = ((identity, self._alerts.pulse(identity)) for identity in self._alerts.known())
         # In Alertmanager's mode a reload shows ended alerts again too.
@@ -346,8 +350,8 @@ class DedupWork:
         former = self._alerts.state(identity).config_version
         if former >= self._config_version or not (pulse.firing or self.logic.strict):
             return False
-        if self.replaying:
-            # What was routed by then stands in the rows, and with that in what is replayed.
+        if self.replaying and self.partition.untold:
+            # What was routed by then stands in the rows that were rebuilt from.
             self._waiting_routes.append(identity)
             return False
         self._route(offset, index, identity, pulse, former)

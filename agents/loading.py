@@ -135,7 +135,10 @@ class Loader:
             watermark=view.mark.watermark,
         )
         if isinstance(partition, AlertsPartition):
-            partition.look_back(self._past.pop(number, {}))
+            past = self._past.pop(number, None)
+            if past is None and partition.untold:  # it was rebuilt by an owner that did not come to replay it
+                past = await self._patiently("postgres", lambda: self._past_of(view))
+            partition.look_back(past or {})
         for version in sorted(partition.versions):
             await self.prepare(version)
         self.partitions[number] = partition
@@ -212,6 +215,10 @@ class Loader:
                     known += [event_hash(identity, event) for event in event_ids]
         kept = _remembered(seen, self.settings.recent_cap)
         view.tables[RECENT].update(chunk_of(*at, events) for at, events in kept.items())
+
+    async def _past_of(self, view: View) -> dict[str, list[tuple[AlertState, Pulse]]]:
+        async with self.pool.acquire(timeout=2) as conn:
+            return await self._read_past(conn, view)
 
     async def _read_past(self, conn: Connection, view: View) -> dict[str, list[tuple[AlertState, Pulse]]]:
         """What ended in the steps that are replayed, and fired again there: groups may not have heard of it."""

@@ -5,6 +5,7 @@ twice changes nothing. The agents differ only in their `Logic`.
 """
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -161,9 +162,9 @@ class StepRunner:
         if ordered is not self._buffer:
             self._buffer = deque(ordered)
         self.oldest = appended_at(self._buffer[0])
-        if self.abreast is None or self.lost():
-            return until
-        return min(until, await self.abreast.until(self.oldest, now))
+        if self.lost():  # whoever takes the partitions over waits for what is held here
+            return math.inf
+        return until if self.abreast is None else min(until, await self.abreast.until(self.oldest, now))
 
     def _taken(self, until: float) -> list[EventT[Any]]:
         """The next step's records, no more than one statement can hold."""

@@ -257,11 +257,16 @@ class Worker:
         return found
 
     async def _send(self, records: Sequence[Outgoing]) -> None:
-        futures = [
-            await self.producer.send(record.topic, record.value, key=record.key, partition=record.partition)
-            for record in records
-        ]
-        await settled(futures)
+        """Send records, those for one partition of groups one after the other: one that fails must not be overtaken."""
+        lanes: defaultdict[object, list[Outgoing]] = defaultdict(list)
+        inputs = topic_name(self.settings.app_prefix, INPUTS)
+        for number, record in enumerate(records):
+            lanes[(inputs, record.partition) if record.topic == inputs else number].append(record)
+        await settled([asyncio.ensure_future(self._in_turn(lane)) for lane in lanes.values()])
+
+    async def _in_turn(self, records: Sequence[Outgoing]) -> None:
+        for record in records:
+            await (await self.producer.send(record.topic, record.value, key=record.key, partition=record.partition))
 
     async def _fetch_config(self, version: int) -> None:
         async with self.pool.acquire(timeout=2) as conn:

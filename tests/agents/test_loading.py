@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
+from agents.alert_partition import AlertsPartition
 from agents.loading import LogLostError, _remembered
 from sinks import postgres
 from streams import codec
@@ -287,3 +288,23 @@ async def test_a_new_partition_begins_where_the_log_does(world: World) -> None:
     owner = await world.start()
     assert await owner.loader.load({0}) == {0: 1}
     await owner.close()
+
+
+async def test_what_a_rebuild_has_to_tell_is_known_to_the_next_owner_too(world: World) -> None:
+    twice = [
+        alert("p1", "P", 0.6),
+        alert("p2", "P", 0.7, firing=False, ends_at=at(0.7)),
+        alert("p3", "P", 0.8, starts_at=at(0.8)),
+    ]
+    world.log[0].append(codec.encode(AlertBatch(accepted_at=at(9.5), items=tuple(twice))))
+    await applied(world, len(world.log[0]))
+    await world.lose_redis()
+    pasts = []
+    for _ in range(2):  # the first goes away before it has replayed anything
+        owner = await world.start()
+        partition = owner.partitions[0]
+        assert isinstance(partition, AlertsPartition)
+        pasts.append(partition.past)
+        await owner.close()
+    assert pasts[0] == pasts[1]
+    assert [len(over) for over in pasts[0].values()] == [1]
