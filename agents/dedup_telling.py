@@ -56,7 +56,7 @@ class Telling:
     ) -> None:
         """Tell the groups that the alert is in, and those it left; `cause` is (offset, index) of what changed it.
 
-        `again` marks what may have been told already: an end of which nobody knows the beginning joins nothing
+        `again` marks what was told already, or follows what was: an end whose beginning nobody knows joins nothing
         then; `begins` such a beginning, whose index is that of the first time; `placed` what a step done again
         tells in the same order. `former_rules` inhibited before those in force, where the alert is routed anew.
         """

@@ -26,6 +26,7 @@ from agents.incidents import IncidentsLogic
 from agents.loading import Loader, LogLostError
 from agents.log_watch import LogWatch, Owned
 from agents.periodic import Periodic
+from agents.sending import send
 from agents.standstill import Standstill
 from agents.step import StepRunner
 from agents.timers import Clock, Timers
@@ -46,7 +47,7 @@ from streams.tables import TABLES_OF
 from streams.topic_admin import flaws as flaws_of_topics
 from streams.topic_admin import log_id as current_log
 from streams.topics import ALERTS, INPUTS, topic_name
-from streams.transport import gathered, settled
+from streams.transport import gathered
 
 SWITCH_SECONDS: Final = 0.0005
 TOPICS_LOOK_SECONDS: Final = 1.0
@@ -257,16 +258,7 @@ class Worker:
         return found
 
     async def _send(self, records: Sequence[Outgoing]) -> None:
-        """Send records, those for one partition of groups one after the other: one that fails must not be overtaken."""
-        lanes: defaultdict[object, list[Outgoing]] = defaultdict(list)
-        inputs = topic_name(self.settings.app_prefix, INPUTS)
-        for number, record in enumerate(records):
-            lanes[(inputs, record.partition) if record.topic == inputs else number].append(record)
-        await settled([asyncio.ensure_future(self._in_turn(lane)) for lane in lanes.values()])
-
-    async def _in_turn(self, records: Sequence[Outgoing]) -> None:
-        for record in records:
-            await (await self.producer.send(record.topic, record.value, key=record.key, partition=record.partition))
+        await send(self.producer, records, in_turn=topic_name(self.settings.app_prefix, INPUTS))
 
     async def _fetch_config(self, version: int) -> None:
         async with self.pool.acquire(timeout=2) as conn:

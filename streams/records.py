@@ -184,7 +184,8 @@ class MemberChange(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     not newer than what it has. `cause` is the position's offset on `alerts`
     and `index` the item in that record. `accepted_at` is when intake had it.
     `config_version` is that of the rules whose routes led to the alert's present groups.
-    `again`: a rebuild, or a new log, tells it once more: an end whose beginning nobody knows joins nothing then.
+    `again`: a rebuild or a new log tells it once more, or it timed out: an end whose beginning nobody knows joins
+    nothing then.
     `flaps` counts its firings that followed an end within the flap window, one upon the other.
     `place` counts the changes that the same cause told the same partition of groups before, where a step done
     again tells them in the same order (-1: it need not). `begins`: a rebuild tells how something began that is over.

@@ -23,6 +23,13 @@ from tests.agents.steps import Owner, World, alert, at
 OLD = 600.0
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was said counts, and an answer is awaited, however busy the machine is."""
+    monkeypatch.setattr(abreast, "_LASTS_MS", 600_000)
+    monkeypatch.setattr(abreast, "_ANSWER_SECONDS", 60)
+
+
 @pytest.fixture
 async def redis(redis_url: str) -> AsyncIterator[Redis]:
     client = connect(redis_url)

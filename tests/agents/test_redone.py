@@ -77,7 +77,7 @@ def test_what_a_step_tells_is_taken_once(
         hear(groups, first.step(*before) if before else [])
         found = copy.deepcopy(first.view)
         told = first.step(*story[-last:])
-        # The owner dies: of each partition's records the first came to its log.
+        # The owner dies: of what it sent, only the first came to the log.
         hear(groups, [one for number, one in enumerate(told) if number < heard])
         if leaves:
             for group in groups:

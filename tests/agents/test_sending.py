@@ -6,11 +6,9 @@ from typing import Any
 import pytest
 from aiokafka.errors import RequestTimedOutError
 
+from agents.sending import send
 from agents.work import Outgoing
-from agents.worker import Worker
-from streams.observe import Health
-from streams.settings import Settings
-from streams.topics import DEAD_LETTERS, INPUTS, topic_name
+from streams.topics import DEAD_LETTERS, INPUTS
 
 
 class Log:
@@ -31,21 +29,17 @@ class Log:
 
 
 async def test_nothing_for_a_partition_of_groups_overtakes_what_could_not_be_sent() -> None:
-    settings = Settings()
-    inputs, dead = (topic_name(settings.app_prefix, topic) for topic in (INPUTS, DEAD_LETTERS))
     records = [
-        Outgoing(inputs, 0, b"", b"first"),
-        Outgoing(inputs, 0, b"", b"second"),
-        Outgoing(inputs, 1, b"", b"elsewhere"),
-        Outgoing(dead, 0, b"", b"a letter"),
+        Outgoing(INPUTS, 0, b"", b"first"),
+        Outgoing(INPUTS, 0, b"", b"second"),
+        Outgoing(INPUTS, 1, b"", b"elsewhere"),
+        Outgoing(DEAD_LETTERS, 0, b"", b"a letter"),
     ]
     log: Any = Log(lost=b"first")
-    worker = Worker(settings, Health("worker"))
-    worker.producer = log
     with pytest.raises(RequestTimedOutError):
-        await worker._send(records)
-    assert log.written == [(inputs, 1, b"elsewhere"), (dead, 0, b"a letter")]
-    worker.producer = log = Log()
-    await worker._send(records)
-    assert [value for topic, number, value in log.written if (topic, number) == (inputs, 0)] == [b"first", b"second"]
+        await send(log, records, in_turn=INPUTS)
+    assert log.written == [(INPUTS, 1, b"elsewhere"), (DEAD_LETTERS, 0, b"a letter")]
+    log = Log()
+    await send(log, records, in_turn=INPUTS)
+    assert [value for topic, number, value in log.written if (topic, number) == (INPUTS, 0)] == [b"first", b"second"]
     assert len(log.written) == 4

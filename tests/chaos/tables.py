@@ -64,9 +64,13 @@ def _differences(before: Dump, after: Dump) -> Iterator[str]:
 
 
 def _is_later(old: bytes, new: bytes) -> bool:
-    """The same log, and of each partition the same offset or a later one."""
-    (*was, before, _), (*now, after, _) = msgspec.msgpack.decode(old), msgspec.msgpack.decode(new)
-    return was == now and before.keys() == after.keys() and all(after[one] >= before[one] for one in before)
+    """The same log, and of each partition the same offset, with what came of it, or a later one."""
+    (*was, before, heard), (*now, after, hears) = msgspec.msgpack.decode(old), msgspec.msgpack.decode(new)
+    if was != now or before.keys() != after.keys():
+        return False
+    return all(
+        after[one] > before[one] or (after[one], hears.get(one)) == (before[one], heard.get(one)) for one in before
+    )
 
 
 def _unlike(table: str, old: bytes, new: bytes) -> str:

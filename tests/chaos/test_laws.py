@@ -139,7 +139,7 @@ def test_a_rebuild_that_gives_everything_back_holds() -> None:
     assert tables.differences(DUMP, DUMP) == []
     assert tables.differences(DUMP, {**DUMP, "{pipeline:alerts:0}:t:recent": recent}) == []
     assert tables.differences(DUMP, changed("pulses", "a", [*PULSE[:13], 6, "later", 30, False])) == []
-    assert tables.differences(DUMP, changed("rules", "causes", [1, "log", {0: 7, 1: 12}, {}])) == []
+    assert tables.differences(DUMP, changed("rules", "causes", [1, "log", {0: 7, 1: 12}, {0: (2, 5)}])) == []
 
 
 @pytest.mark.parametrize(
@@ -153,6 +153,7 @@ def test_a_rebuild_that_gives_everything_back_holds() -> None:
         changed("rules", "causes", [1, "log", {0: 7, 1: 8}, {}]),
         changed("rules", "causes", [1, "another log", {0: 7, 1: 9}, {}]),
         changed("rules", "causes", [1, "log", {0: 7}, {}]),
+        changed("rules", "causes", [1, "log", {0: 7, 1: 9}, {}]),
         {name: values for name, values in DUMP.items() if "groups" not in name},
     ],
     ids=[
@@ -164,6 +165,7 @@ def test_a_rebuild_that_gives_everything_back_holds() -> None:
         "less was heard",
         "another log",
         "a partition is unheard of",
+        "less of one cause was heard",
         "no table",
     ],
 )
